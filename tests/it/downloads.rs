@@ -6,6 +6,7 @@ mod checks;
 mod contents;
 mod faults;
 mod life;
+mod mirrors;
 mod network;
 mod redirects;
 pub(crate) mod scene;

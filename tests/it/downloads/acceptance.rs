@@ -12,10 +12,10 @@ use crate::support::tls::Security;
 use crate::support::web::{Web, page, response, send};
 
 /// An error message in place of a list.
-const ERROR: &str = "Too many requests, try again later.\n";
+pub(super) const ERROR: &str = "Too many requests, try again later.\n";
 
 /// A list that has shrunk too much when it becomes [`SECOND`].
-fn long() -> String {
+pub(super) fn long() -> String {
     let names: String = (0..1000).map(|n| format!("n{n}.example\n")).collect();
     names + FIRST
 }
@@ -165,37 +165,6 @@ fn a_304_about_a_rejected_version_does_not_confirm_it() {
     let asked = scene.web.got().pop().expect("a request");
     assert_eq!(asked.header("if-none-match"), Some("\"two\""));
     scene.has(FIRST);
-}
-
-#[test]
-fn after_a_version_is_rejected_the_other_mirrors_are_asked() {
-    let (one, two, upstream) = (
-        Web::start(Security::web(), |_, _| {}),
-        Web::start(Security::web(), |_, _| {}),
-        upstream(),
-    );
-    one.serve(page(FIRST));
-    two.serve(page(SECOND));
-    let mirror = two.url("/m").replace("lists.", "mirror.");
-    let list = format!(
-        "[[list]]\nname = \"ads\"\nurl = [\"{}\", \"{mirror}\"]\n",
-        one.url("/ads")
-    );
-    let server = Server::start(&config(&upstream, PERMIT, &list), &[]);
-    let scene = Scene {
-        server,
-        web: one,
-        upstream,
-    };
-    scene.has(FIRST);
-    scene.web.serve(page(ERROR));
-    let (code, printed) = scene.refresh();
-    assert_eq!(code, Some(0), "{printed}");
-    scene.has(SECOND);
-    let download = scene.list()["download"].clone();
-    assert_eq!(download["mirrors"][0]["fault"], "rejected");
-    assert_eq!(download["source"], *mirror);
-    scene.server.assert_well();
 }
 
 #[test]

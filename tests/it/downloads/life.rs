@@ -120,40 +120,6 @@ fn a_start_without_network_uses_the_last_good_copy() {
 }
 
 #[test]
-fn mirrors_are_asked_in_turn_and_the_one_that_worked_last_comes_first() {
-    let (broken, good) = (
-        Web::start(Security::web(), |_, _| {}),
-        Web::start(Security::web(), |_, _| {}),
-    );
-    let upstream = upstream();
-    good.serve(page(FIRST));
-    let mirror = good.url("/m").replace("lists.", "mirror.");
-    let text = format!(
-        "[[list]]\nname = \"ads\"\nurl = [\"{}\", \"{mirror}\"]\n",
-        broken.url("/b")
-    );
-    let server = Server::start(&config(&upstream, PERMIT, &text), &[]);
-    let scene = Scene {
-        server,
-        web: good,
-        upstream,
-    };
-    scene.has(FIRST);
-    let download = scene.list()["download"].clone();
-    assert_eq!(
-        (&download["source"], &download["is_current"]),
-        (&mirror.clone().into(), &true.into())
-    );
-    assert_eq!(download["mirrors"][0]["fault"], "protocol");
-    scene.server.assert_well();
-    let before = broken.got().len();
-    scene.web.serve(page(SECOND));
-    assert_eq!(scene.refresh().0, Some(0));
-    scene.has(SECOND);
-    assert_eq!(broken.got().len(), before);
-}
-
-#[test]
 fn a_password_is_sent_to_its_server_only_and_never_shown() {
     let (web, other, upstream) = (
         Web::start(Security::web(), |_, _| {}),

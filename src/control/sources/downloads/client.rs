@@ -222,7 +222,7 @@ fn accept(answer: Answer) -> Result<Answer, Failure> {
     Err(failure)
 }
 
-/// The time that a server wants to have peace: in seconds, or until a date (RFC 9110, section 10.2.3).
+/// The pause before the next request that a server asks for: in seconds, or as a date (RFC 9110, section 10.2.3).
 fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));

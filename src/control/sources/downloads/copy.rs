@@ -20,9 +20,11 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -31,7 +33,6 @@ use super::client::Validators;
 use crate::config::Config;
 use crate::config::download::DIRECTORY;
 use crate::config::web::WebUrl;
-use crate::control::list_file::signature::Signature;
 use crate::control::persist::durable::{self, Access, DurableError, NewFile};
 
 /// The end of the name of the file with the facts about a copy.
@@ -56,6 +57,30 @@ pub(super) struct Version {
     pub(super) confirmed: Timestamp,
     /// The SHA-256 digest of the file as the publisher has it.
     pub(super) sha256: String,
+    /// The file with it.
+    file: Identity,
+}
+
+/// Tells a file from others, under any name. Facts are stored apart from the file, so they may be about another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    inode: u64,
+    size: u64,
+}
+
+impl Identity {
+    fn of(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|meta| Self::from(&meta))
+    }
+}
+
+impl From<&Metadata> for Identity {
+    fn from(meta: &Metadata) -> Self {
+        Self {
+            inode: meta.ino(),
+            size: meta.size(),
+        }
+    }
 }
 
 /// The versions of a list that are here.
@@ -71,7 +96,7 @@ pub(super) struct Copies {
 }
 
 impl Version {
-    /// A version that a mirror has just sent.
+    /// A version that a mirror has just sent. Its file is not known yet.
     pub(super) fn new(mirror: &WebUrl, validators: Validators, sha256: String) -> Self {
         let now = Timestamp::now();
         Self {
@@ -82,6 +107,7 @@ impl Version {
             fetched: now,
             confirmed: now,
             sha256,
+            file: Identity::default(),
         }
     }
 
@@ -103,6 +129,7 @@ impl Version {
         Self {
             fetched: self.fetched,
             confirmed: Timestamp::now(),
+            file: self.file,
             ..sent.unwrap_or(self)
         }
     }
@@ -153,6 +180,17 @@ impl Copies {
         Ok(self)
     }
 
+    /// Records that the last good version was sent again or confirmed. The newest one stays the copy.
+    pub(super) fn confirm_last_good(
+        mut self,
+        path: &Path,
+        sent: Option<Version>,
+    ) -> Result<Self, DurableError> {
+        self.last_good = self.last_good.map(|version| version.confirmed_by(sent));
+        store(path, &self)?;
+        Ok(self)
+    }
+
     /// Records that the newest version is in force. The one before is not needed any more.
     pub(super) fn accept(self, path: &Path) -> Result<Self, DurableError> {
         let accepted = Self {
@@ -167,7 +205,7 @@ impl Copies {
 
     /// Makes the last good version the copy again, as a mirror has it as the newest one.
     pub(super) fn withdraw(self, path: &Path, sent: Option<Version>) -> Result<Self, DurableError> {
-        match restore(path, self.clone())? {
+        match restore(path, self.last_good.clone())? {
             Some(restored) => restored.confirm(path, sent),
             None => Ok(self),
         }
@@ -181,17 +219,30 @@ pub(super) fn install(
     newest: Version,
     before: Option<Copies>,
 ) -> Result<Copies, DurableError> {
+    let failed = |source| DurableError {
+        path: path.to_owned(),
+        done: "written",
+        source,
+        is_in_place: false,
+    };
     let is_good = before.as_ref().is_none_or(|before| before.is_accepted);
     if is_good && path.exists() {
         durable::link(path, &good(path))?;
     }
-    let last_good = before.and_then(|before| before.accepted().cloned());
+    let mut last_good = before.and_then(|before| before.accepted().cloned());
+    if let Some(last_good) = &mut last_good {
+        // It may be a copy, if the file system has no links.
+        last_good.file = Identity::of(&good(path)).map_err(failed)?;
+    }
     let copies = Copies {
-        newest,
+        newest: Version {
+            file: Identity::from(&file.file().metadata().map_err(failed)?),
+            ..newest
+        },
         is_accepted: false,
         last_good,
     };
-    // If power fails before the file has its name, `read` sees that the copy is the last good version.
+    // If the file does not get its name, `read` sees that the copy is another one.
     store(path, &copies)?;
     file.commit()?;
     Ok(copies)
@@ -200,7 +251,7 @@ pub(super) fn install(
 /// Reads what is known about the copy of a list; `None` if there is no copy. Facts that can't be read are only logged: the
 /// list is downloaded again. Mends what an interrupted change has left; if that fails, too, the list is downloaded again.
 pub(super) fn read(list: &str, path: &Path) -> Option<Copies> {
-    let newest = Signature::of(path).ok()?;
+    let newest = Identity::of(path).ok()?;
     let read = fs::read(facts(path)).and_then(|text| Ok(serde_json::from_slice(&text)?));
     let copies: Copies = match read {
         Ok(copies) => copies,
@@ -210,14 +261,20 @@ pub(super) fn read(list: &str, path: &Path) -> Option<Copies> {
             return None;
         }
     };
-    match Signature::of(&good(path)).ok() {
+    let last_good = Identity::of(&good(path)).ok();
+    if copies.newest.file != newest {
+        // The newest version has not arrived, or the last good one is the copy again, or the facts are older than both.
+        let left = last_good.unwrap_or(newest);
+        let known = copies.all().find(|(_, version)| version.file == left);
+        let known = known.map(|(_, version)| version.clone());
+        return restore(path, known).ok()?;
+    }
+    match last_good {
         None => Some(Copies {
             last_good: None,
             ..copies
         }),
         Some(_) if copies.is_accepted => copies.accept(path).ok(),
-        // The newest version has not arrived.
-        Some(last_good) if last_good == newest => restore(path, copies).ok()?,
         Some(_) => Some(copies),
     }
 }
@@ -227,7 +284,7 @@ pub(super) fn read(list: &str, path: &Path) -> Option<Copies> {
 pub(super) fn drop_unaccepted(list: &str, path: &Path) -> Result<(), DurableError> {
     match read(list, path).filter(|copies| !copies.is_accepted) {
         None => Ok(()),
-        Some(copies) if good(path).exists() => restore(path, copies).map(drop),
+        Some(copies) if good(path).exists() => restore(path, copies.last_good).map(drop),
         Some(_) => {
             durable::remove(path)?;
             durable::remove(&facts(path))
@@ -235,12 +292,14 @@ pub(super) fn drop_unaccepted(list: &str, path: &Path) -> Result<(), DurableErro
     }
 }
 
-/// Makes the last good version the copy again. Returns what is known about it.
-fn restore(path: &Path, copies: Copies) -> Result<Option<Copies>, DurableError> {
-    durable::rename(&good(path), path)?;
-    // If both are names of one file, renaming does nothing.
-    durable::remove(&good(path))?;
-    let Some(last_good) = copies.last_good else {
+/// Makes the last good version the copy again, unless it is. Returns what is known about it.
+fn restore(path: &Path, last_good: Option<Version>) -> Result<Option<Copies>, DurableError> {
+    if good(path).exists() {
+        durable::rename(&good(path), path)?;
+        // If both are names of one file, renaming does nothing.
+        durable::remove(&good(path))?;
+    }
+    let Some(last_good) = last_good else {
         durable::remove(&facts(path))?;
         return Ok(None);
     };
@@ -279,20 +338,29 @@ pub(super) fn create_directory(config: &Config) -> Result<(), DurableError> {
     }
 }
 
-/// Removes the copies of lists that the configuration does not have; at the start also files that were being written when
-/// the server was killed.
-pub(super) fn remove_others(config: &Config, is_start: bool) -> io::Result<()> {
-    let Some(dir) = &config.state.dir else {
-        return Ok(());
-    };
+/// The names of the files of the downloaded lists.
+pub(super) fn names(config: &Config) -> HashSet<OsString> {
     let downloaded = config.lists.iter().filter(|list| list.download.is_some());
     let paths = downloaded.flat_map(|list| {
         let path = &list.source.path;
         [path.clone(), good(path), facts(path)]
     });
-    let known: HashSet<OsString> = paths
+    paths
         .filter_map(|path| path.file_name().map(ToOwned::to_owned))
-        .collect();
+        .collect()
+}
+
+/// Removes files other than these from the directory of copies; at the start also files that were being written when the
+/// server was killed. Errors are only logged.
+pub(super) fn remove_others(config: &Config, names: &Mutex<HashSet<OsString>>, is_start: bool) {
+    if let Some(dir) = &config.state.dir
+        && let Err(error) = remove_files(dir, names, is_start)
+    {
+        tracing::warn!(%error, "copies of lists that are not configured any more stay");
+    }
+}
+
+fn remove_files(dir: &Path, names: &Mutex<HashSet<OsString>>, is_start: bool) -> io::Result<()> {
     let entries = match fs::read_dir(dir.join(DIRECTORY)) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -301,8 +369,15 @@ pub(super) fn remove_others(config: &Config, is_start: bool) -> io::Result<()> {
     for entry in entries {
         let (name, path) = entry.map(|entry| (entry.file_name(), entry.path()))?;
         let is_being_written = name.to_string_lossy().contains(durable::TEMPORARY);
-        if !known.contains(&name) && (is_start || !is_being_written) {
-            fs::remove_file(path)?;
+        // The list may be configured again meanwhile, so the names do not change until the file is removed.
+        let names = names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.contains(&name) || (is_being_written && !is_start) {
+            continue;
+        }
+        match fs::remove_file(path) {
+            // Another removal was faster.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed?,
         }
     }
     Ok(())
@@ -374,6 +449,102 @@ mod tests {
         installed(&path, "first", None);
         drop_unaccepted("ads", &path).expect("dropped");
         assert!(!path.exists() && read("ads", &path).is_none());
+    }
+
+    /// Tries to install a version with this digest, but its file does not arrive.
+    fn fails_to_install(path: &Path, sha256: &str, before: Option<Copies>) {
+        let file = NewFile::create(path, Access::Private).expect("created");
+        let temporary = fs::read_dir(path.parent().expect("a directory"))
+            .expect("a directory")
+            .map(|entry| entry.expect("an entry").path())
+            .find(|path| path.to_string_lossy().contains(durable::TEMPORARY));
+        fs::remove_file(temporary.expect("a file")).expect("removed");
+        install(file, path, version(sha256), before).expect_err("the file is gone");
+    }
+
+    #[test]
+    fn a_version_whose_file_does_not_arrive_leaves_the_last_good_one_with_its_facts() {
+        let (_folder, path, two) = two();
+        fails_to_install(&path, "three", Some(two.clone()));
+        let found = read("ads", &path).expect("a copy");
+        assert_eq!((&*found.newest.sha256, found.is_accepted), ("one", true));
+        assert_eq!(
+            (text(&path), good(&path).exists()),
+            ("one".to_owned(), false)
+        );
+        fails_to_install(&path, "three", Some(found));
+        let found = read("ads", &path).expect("a copy");
+        assert_eq!(
+            (&*found.newest.sha256, text(&path)),
+            ("one", "one".to_owned())
+        );
+        // No version was accepted before.
+        let path = path.with_file_name("first.list");
+        let first = installed(&path, "first", None);
+        fails_to_install(&path, "second", Some(first));
+        assert_eq!(read("ads", &path), None);
+    }
+
+    #[test]
+    fn facts_about_another_file_are_not_used() {
+        let (_folder, path, two) = two();
+        let accepted = two.accept(&path).expect("accepted");
+        assert_eq!(read("ads", &path), Some(accepted.clone()));
+        let other = path.with_file_name("other");
+        fs::write(&other, "one").expect("written");
+        fs::rename(&other, &path).expect("renamed");
+        assert_eq!(read("ads", &path), None);
+        // After a power cut, the facts before the newest version may be there.
+        let newest = installed(&path, "three", Some(accepted.clone()));
+        assert!(newest.last_good.is_some());
+        let before = newest.last_good.clone().expect("a version");
+        store(
+            &path,
+            &Copies {
+                newest: before,
+                is_accepted: true,
+                last_good: None,
+            },
+        )
+        .expect("stored");
+        let found = read("ads", &path).expect("a copy");
+        assert_eq!(
+            (&*found.newest.sha256, text(&path)),
+            ("two", "one".to_owned())
+        );
+    }
+
+    #[test]
+    fn the_last_good_version_may_be_a_copy_as_on_file_systems_without_links() {
+        let (_folder, path, mut two) = two();
+        fs::remove_file(good(&path)).expect("removed");
+        fs::write(good(&path), "one").expect("written");
+        let file = Identity::of(&good(&path)).expect("a file");
+        two.last_good.as_mut().expect("a version").file = file;
+        store(&path, &two).expect("stored");
+        assert_eq!(read("ads", &path), Some(two.clone()));
+        fails_to_install(&path, "three", Some(two));
+        let found = read("ads", &path).expect("a copy");
+        assert_eq!(
+            (&*found.newest.sha256, text(&path)),
+            ("one", "one".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_file_whose_list_is_configured_again_is_not_removed() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let dir = folder.path().join(DIRECTORY);
+        fs::create_dir(&dir).expect("created");
+        let path = dir.join("ads.list");
+        fs::write(&path, "").expect("written");
+        let names = Mutex::new(HashSet::from(["ads.list".into()]));
+        let remove = || remove_files(folder.path(), &names, false).expect("removed");
+        remove();
+        assert!(path.exists());
+        names.lock().expect("not poisoned").clear();
+        remove();
+        assert!(!path.exists());
     }
 
     #[test]

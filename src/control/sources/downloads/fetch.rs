@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::Instant;
 
@@ -33,14 +33,14 @@ const CHECKS: usize = 2;
 
 /// Limits what the downloads of all lists do at the same time: at a start, all lists may be due.
 pub(super) struct Slots {
-    transfers: Semaphore,
+    transfers: Arc<Semaphore>,
     checks: Semaphore,
 }
 
 impl Default for Slots {
     fn default() -> Self {
         Self {
-            transfers: Semaphore::new(TRANSFERS),
+            transfers: Arc::new(Semaphore::new(TRANSFERS)),
             checks: Semaphore::new(CHECKS),
         }
     }
@@ -64,6 +64,8 @@ pub(super) enum Fetched {
     Confirmed(Copies),
     /// The version that is the copy, which was not accepted.
     NotAccepted,
+    /// The last good version. The copy is that of a mirror before this one, and was not accepted.
+    LastGood(Copies),
     /// The last good version, which is the copy again.
     Withdrawn(Copies),
     /// Another version, which is the copy now.
@@ -114,15 +116,26 @@ impl Fetcher {
         })
     }
 
-    /// Fetches the newest version from a mirror, unless it is one of the versions that are `known`.
+    /// A slot for a transfer; `None` if all are in use.
+    pub(super) fn free_slot(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.slots.transfers).try_acquire_owned().ok()
+    }
+
+    /// A slot for a transfer, when one is free.
+    pub(super) async fn slot(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let slot = Arc::clone(&self.slots.transfers).acquire_owned();
+        slot.await.map_err(|_| ended())
+    }
+
+    /// Fetches the newest version from a mirror, unless it is one of the versions that are `known`. `transfer` is a slot.
     pub(super) async fn fetch(
         &self,
         client: &Client,
         url: &WebUrl,
         known: Option<&Copies>,
         attempt: &Attempt,
+        transfer: OwnedSemaphorePermit,
     ) -> Result<Fetched, Failure> {
-        let transfer = slot(&self.slots.transfers).await?;
         let limits = self.settings.limits;
         let mut pace = Pace::new(limits, Instant::now());
         let sent = known.and_then(|known| known.sent_by(url));
@@ -136,7 +149,7 @@ impl Fetcher {
                 let detail = "it answers 304 although no version was sent to compare with";
                 return Err(Failure::new(DownloadFault::Protocol, detail));
             };
-            return self.have(known.clone(), which, None, attempt).await;
+            return self.have(url, known.clone(), which, None, attempt).await;
         }
         check_type(&answer.content_type())?;
         let packing = Packing::of_transfer(answer.content_encoding().as_deref())?;
@@ -152,13 +165,14 @@ impl Fetcher {
             path: self.path.clone(),
         };
         drop(transfer);
-        let _check = slot(&self.slots.checks).await?;
+        let check = self.slots.checks.acquire().await;
+        let _check = check.map_err(|_| ended())?;
         let checked = spawn_blocking(move || check_arrived(arrived)).await;
         let (checked, sha256) = checked.map_err(broken)??;
         let version = Version::new(url, answer.validators(), sha256);
         match (checked, known) {
             (Checked::Known(which), Some(known)) => {
-                self.have(known.clone(), which, Some(version), attempt)
+                self.have(url, known.clone(), which, Some(version), attempt)
                     .await
             }
             (Checked::Known(_), None) => Ok(Fetched::NotAccepted),
@@ -173,6 +187,7 @@ impl Fetcher {
     /// A mirror has a version that is here; `sent` if it was sent again.
     async fn have(
         &self,
+        url: &WebUrl,
         known: Copies,
         which: Which,
         sent: Option<Version>,
@@ -185,11 +200,21 @@ impl Fetcher {
                 let confirmed = change(attempt, move || known.confirm(&path, sent));
                 Ok(Fetched::Confirmed(confirmed.await?))
             }
+            Which::LastGood if self.is_from_before(url, &known.newest) => {
+                let confirmed = change(attempt, move || known.confirm_last_good(&path, sent));
+                Ok(Fetched::LastGood(confirmed.await?))
+            }
             Which::LastGood => {
                 let withdrawn = change(attempt, move || known.withdraw(&path, sent));
                 Ok(Fetched::Withdrawn(withdrawn.await?))
             }
         }
+    }
+
+    /// Whether a version is from a mirror that is asked before this one.
+    fn is_from_before(&self, url: &WebUrl, version: &Version) -> bool {
+        let mut before = self.download.urls.iter().take_while(|it| *it != url);
+        before.any(|mirror| version.is_from(mirror))
     }
 
     /// The text of the signature, if the list has one.
@@ -230,10 +255,6 @@ async fn change<T: Send + 'static>(
         Some(changed) => changed.map_err(failed),
         None => Err(ended()),
     }
-}
-
-async fn slot(slots: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> {
-    slots.acquire().await.map_err(|_| ended())
 }
 
 /// An attempt that has ended. Nobody waits for its result.

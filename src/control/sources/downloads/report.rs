@@ -21,6 +21,8 @@ pub struct DownloadReport {
     pub next: Option<Timestamp>,
     /// Whether a mirror is being asked.
     pub is_active: bool,
+    /// Whether that has to wait until a transfer of another list ends.
+    pub is_queued: bool,
     /// Whether that was the newest version when the mirrors were last asked; `None` before the first time.
     pub is_current: Option<bool>,
     /// Why the version that is here is not in force yet, although it is not rejected.
@@ -42,18 +44,27 @@ pub struct MirrorReport {
     pub text: Option<String>,
 }
 
+impl MirrorReport {
+    fn problem(&self, list: &str) -> Option<String> {
+        let Self { url, fault, text } = self;
+        let (fault, text) = fault.as_ref().zip(text.as_ref())?;
+        Some(format!("{list}: {url}: {fault}: {text}"))
+    }
+}
+
 impl DownloadReport {
-    /// The problems that the list itself does not report: it knows why a version was rejected.
+    /// The problems that the list itself does not report. It knows why the newest version is rejected, unless a version of
+    /// another mirror has replaced that one.
     pub fn alarms(&self, list: &str) -> Vec<String> {
-        let is_other = |mirror: &&MirrorReport| {
-            mirror.fault.as_deref() != Some(DownloadFault::Rejected.name())
-        };
-        let mirrors = self.mirrors.iter().filter(is_other).cloned().collect();
-        let others = Self {
-            mirrors,
-            ..self.clone()
-        };
-        others.problems(list)
+        let is_replaced = self.is_current == Some(true);
+        let mirrors = self.mirrors.iter().filter(|mirror| {
+            let is_rejected = mirror.fault.as_deref() == Some(DownloadFault::Rejected.name());
+            is_rejected == is_replaced
+        });
+        match self.is_current {
+            Some(_) => mirrors.filter_map(|mirror| mirror.problem(list)).collect(),
+            None => Vec::new(),
+        }
     }
 
     /// Why the newest version is not here, a sentence for each mirror. One mirror that fails is no problem while another
@@ -63,15 +74,14 @@ impl DownloadReport {
             .mirrors
             .iter()
             .filter(|_| self.is_current == Some(false));
-        let problems = mirrors.filter_map(|MirrorReport { url, fault, text }| {
-            let (fault, text) = fault.as_ref().zip(text.as_ref())?;
-            Some(format!("{list}: {url}: {fault}: {text}"))
-        });
-        problems.collect()
+        mirrors.filter_map(|mirror| mirror.problem(list)).collect()
     }
 
     /// The most important fact about it, in a few words.
     pub fn state(&self) -> String {
+        if self.is_queued {
+            return "waiting until another download ends".to_owned();
+        }
         if self.is_active {
             return "asking the server".to_owned();
         }
@@ -86,5 +96,47 @@ impl DownloadReport {
             Some(true) => format!("up to date, but not all mirrors work: {faults}"),
             Some(false) => faults,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(is_current: Option<bool>, faults: [Option<DownloadFault>; 2]) -> DownloadReport {
+        let mirror = |fault: Option<DownloadFault>| MirrorReport {
+            url: "https://lists.example/".to_owned(),
+            fault: fault.map(|it| it.name().to_owned()),
+            text: fault.map(|it| it.meaning().to_owned()),
+        };
+        DownloadReport {
+            mirrors: faults.map(mirror).to_vec(),
+            is_current,
+            ..DownloadReport::default()
+        }
+    }
+
+    #[test]
+    fn a_rejected_version_is_an_alarm_of_the_download_only_if_another_mirror_has_replaced_it() {
+        let (rejected, timeout) = (Some(DownloadFault::Rejected), Some(DownloadFault::Timeout));
+        let alarms = |is_current, faults| report(is_current, faults).alarms("ads").len();
+        assert_eq!(alarms(Some(true), [rejected, None]), 1);
+        assert_eq!(
+            alarms(Some(true), [timeout, None]),
+            0,
+            "the other one works"
+        );
+        assert_eq!(alarms(Some(false), [rejected, timeout]), 1, "the timeout");
+        assert_eq!(alarms(None, [rejected, timeout]), 0);
+    }
+
+    #[test]
+    fn a_download_that_waits_for_another_one_is_reported() {
+        let waiting = DownloadReport {
+            is_active: true,
+            is_queued: true,
+            ..report(None, [None, None])
+        };
+        assert_eq!(waiting.state(), "waiting until another download ends");
     }
 }

@@ -9,6 +9,7 @@ use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep_until};
 
 use super::attempts::{Attempt, Attempts};
+use super::client::Client;
 use super::copy::Copies;
 use super::fault::{DownloadFault, Failure};
 use super::fetch::{Fetched, Fetcher};
@@ -33,6 +34,16 @@ pub(super) struct Links {
     pub(super) reports: watch::Sender<DownloadReport>,
 }
 
+/// What a runner does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Activity {
+    /// It waits until the mirrors are to be asked.
+    Idle,
+    /// It waits until another transfer ends.
+    Queued,
+    Asking,
+}
+
 /// The task of one list.
 pub(super) struct Runner {
     fetcher: Fetcher,
@@ -43,8 +54,6 @@ pub(super) struct Runner {
     copies: Option<Copies>,
     /// Why the newest version is not in force; `None` also if that is not known.
     verdict: Option<Verdict>,
-    /// The mirror that worked last, which is asked first.
-    preferred: usize,
     faults: Vec<Option<Failure>>,
     counts: BTreeMap<DownloadFault, u64>,
     logged: Repeats<(usize, DownloadFault)>,
@@ -67,7 +76,6 @@ impl Runner {
             links,
             copies: None,
             verdict: None,
-            preferred: 0,
             counts: BTreeMap::new(),
             logged: Repeats::default(),
             failures: 0,
@@ -80,15 +88,10 @@ impl Runner {
     /// Runs until the list is not configured any more.
     pub(super) async fn run(mut self) {
         self.copies = self.fetcher.copies(&self.attempt).await;
-        if let Some(copies) = &self.copies {
-            let urls = &self.fetcher.download.urls;
-            let known = urls.iter().position(|url| copies.newest.is_from(url));
-            self.preferred = known.unwrap_or(0);
-            self.next = self.refresh_time();
-        }
+        self.next = self.refresh_time();
         loop {
             self.judge_between().await;
-            self.report(false);
+            self.report(Activity::Idle);
             tokio::select! {
                 () = sleep_until(self.next) => {}
                 changed = self.links.requests.changed() => if changed.is_err() {
@@ -104,7 +107,7 @@ impl Runner {
                 }
             }
             let request = *self.links.requests.borrow_and_update();
-            self.report(true);
+            self.report(Activity::Asking);
             let mut fetchers = self.links.fetchers.clone();
             tokio::select! {
                 () = self.attempt() => self.answered = request,
@@ -133,8 +136,6 @@ impl Runner {
         let place = |url| old.iter().position(|old| old == url);
         let faults = urls.iter().map(|url| self.faults[place(url)?].clone());
         self.faults = faults.collect();
-        let preferred = &old[self.preferred];
-        self.preferred = urls.iter().position(|url| url == preferred).unwrap_or(0);
         self.logged = Repeats::default();
         // The new settings may be the remedy.
         self.next = match self.is_current {
@@ -156,7 +157,7 @@ impl Runner {
         };
     }
 
-    /// Asks the mirrors until one has sent or confirmed the newest version.
+    /// Asks the mirrors, in the order of the configuration, until one has sent or confirmed the newest version.
     async fn attempt(&mut self) {
         self.attempt = block_in_place(|| self.attempts.begin());
         // The copy may have been removed.
@@ -164,23 +165,23 @@ impl Runner {
         let client = match self.fetcher.client().await {
             Ok(client) => client,
             Err(failure) => {
-                self.fail(self.preferred, failure);
+                self.fail(0, failure);
                 return self.fail_all(None);
             }
         };
-        let mut order: Vec<_> = (0..self.faults.len()).collect();
-        order.sort_by_key(|index| *index != self.preferred);
         let mut retry_after = None;
-        for index in order {
-            let url = self.fetcher.download.urls[index].clone();
-            let known = self.copies.as_ref();
-            let fetched = self.fetcher.fetch(&client, &url, known, &self.attempt);
-            let settled = match fetched.await {
+        for index in 0..self.faults.len() {
+            let settled = match self.fetch(&client, index).await {
                 Ok(fetched) => self.settle(fetched).await,
                 Err(failure) => Err(failure),
             };
-            let Err(failure) = settled else {
-                return self.succeed(index);
+            let failure = match settled {
+                Ok(true) => return self.succeed(index),
+                Ok(false) => {
+                    self.note_answer(index);
+                    continue;
+                }
+                Err(failure) => failure,
             };
             let (is_ours, after) = (failure.fault.is_ours(), failure.retry_after);
             retry_after = retry_after.max(after);
@@ -192,11 +193,33 @@ impl Runner {
         self.fail_all(retry_after);
     }
 
-    /// Takes what a mirror has. An error if that is rejected.
-    async fn settle(&mut self, fetched: Fetched) -> Result<(), Failure> {
+    /// Asks one mirror, as soon as there is a slot for the transfer.
+    async fn fetch(&self, client: &Client, index: usize) -> Result<Fetched, Failure> {
+        let transfer = match self.fetcher.free_slot() {
+            Some(transfer) => transfer,
+            None => {
+                self.report(Activity::Queued);
+                let transfer = self.fetcher.slot().await?;
+                self.report(Activity::Asking);
+                transfer
+            }
+        };
+        let (url, known) = (&self.fetcher.download.urls[index], self.copies.as_ref());
+        let fetched = self
+            .fetcher
+            .fetch(client, url, known, &self.attempt, transfer);
+        fetched.await
+    }
+
+    /// Takes what a mirror has. Returns whether that is the newest version; an error if it is rejected.
+    async fn settle(&mut self, fetched: Fetched) -> Result<bool, Failure> {
         match fetched {
             Fetched::Confirmed(copies) => self.copies = Some(copies),
             Fetched::NotAccepted => {}
+            Fetched::LastGood(copies) => {
+                self.copies = Some(copies);
+                return Ok(false);
+            }
             Fetched::Withdrawn(copies) => {
                 let (list, url) = (&*self.fetcher.list, &copies.newest.url);
                 tracing::info!(list, url, "the last good version is the newest again");
@@ -214,7 +237,7 @@ impl Runner {
         self.judge_if_open().await;
         match &self.verdict {
             Some(Verdict::Rejected(why)) => Err(Failure::new(DownloadFault::Rejected, why.clone())),
-            _ => Ok(()),
+            _ => Ok(true),
         }
     }
 
@@ -242,7 +265,7 @@ impl Runner {
             let newest = self.copies.as_ref().map(|copies| &copies.newest);
             let mut urls = self.fetcher.download.urls.iter();
             let index = urls.position(|url| newest.is_some_and(|newest| newest.is_from(url)));
-            self.faults[index.unwrap_or(self.preferred)] = Some(failure);
+            self.faults[index.unwrap_or(0)] = Some(failure);
             self.is_current = Some(false);
             self.next = self.next.min(Instant::now() + varied(AGAIN));
         }
@@ -262,7 +285,7 @@ impl Runner {
         // The source of the new copy must be known when it is read.
         self.verdict = None;
         self.links.verdicts.mark_unchanged();
-        self.report(true);
+        self.report(Activity::Asking);
         let (done, verdict) = oneshot::channel();
         let list = self.fetcher.list.clone();
         let sent = self.links.replaced.send(Replaced { list, done }).await;
@@ -288,15 +311,31 @@ impl Runner {
         }
     }
 
+    /// A mirror has the newest version.
     fn succeed(&mut self, index: usize) {
+        self.note_answer(index);
+        (self.failures, self.is_current) = (0, Some(true));
+        let is_rejected = |fault: &Failure| fault.fault == DownloadFault::Rejected;
+        for fault in &mut self.faults[index..] {
+            // What that mirror sent was replaced.
+            fault.take_if(|fault| is_rejected(fault));
+        }
+        let pause = match self.faults.iter().flatten().any(is_rejected) {
+            // The rejected version was replaced, too. To be accepted, it must be here.
+            true => AGAIN.min(self.fetcher.download.refresh),
+            false => self.fetcher.download.refresh,
+        };
+        self.next = Instant::now() + varied(pause);
+    }
+
+    /// A mirror has sent a good version, or confirmed one.
+    fn note_answer(&mut self, index: usize) {
         let unreported = self.logged.forget(|(of, _)| *of == index);
         if self.faults[index].take().is_some() {
             let list = &*self.fetcher.list;
             let url = &self.fetcher.download.urls[index];
             tracing::info!(list, %url, unreported, "the server works again");
         }
-        (self.preferred, self.failures, self.is_current) = (index, 0, Some(true));
-        self.next = Instant::now() + varied(self.fetcher.download.refresh);
     }
 
     fn fail(&mut self, index: usize, failure: Failure) {
@@ -318,7 +357,8 @@ impl Runner {
         self.next = Instant::now() + varied(pause);
     }
 
-    fn report(&self, is_active: bool) {
+    fn report(&self, activity: Activity) {
+        let is_active = activity != Activity::Idle;
         let mirrors = self.fetcher.download.urls.iter().zip(&self.faults);
         let mirrors = mirrors.map(|(url, fault)| MirrorReport {
             url: url.to_string(),
@@ -341,6 +381,7 @@ impl Runner {
             confirmed: version.map(|version| version.confirmed),
             next: next.filter(|_| !is_active),
             is_active,
+            is_queued: activity == Activity::Queued,
             is_current: self.is_current,
             waits: match &self.verdict {
                 Some(Verdict::Postponed(why)) => Some(why.clone()),

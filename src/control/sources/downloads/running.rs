@@ -1,7 +1,8 @@
 //! The downloaded lists of the configuration: a task for each, and their reports.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsString;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{block_in_place, spawn_blocking};
@@ -22,6 +23,8 @@ pub(crate) struct Downloads {
     hosts: Arc<dyn Hosts>,
     slots: Arc<Slots>,
     running: BTreeMap<String, Running>,
+    /// The names of the files that belong to the lists.
+    files: Arc<Mutex<HashSet<OsString>>>,
     /// The copies that were replaced.
     pub(crate) replaced: (mpsc::Sender<Replaced>, mpsc::Receiver<Replaced>),
     /// The tasks that wait until their copy was read, by the ticket of the load.
@@ -69,6 +72,7 @@ impl Downloads {
             hosts,
             slots: Arc::default(),
             running: BTreeMap::new(),
+            files: Arc::default(),
             replaced: mpsc::channel(64),
             waiting: HashMap::new(),
             requests: 0,
@@ -86,6 +90,8 @@ impl Downloads {
             wanted().any(|list| list.source.name == *name && list.source.path == *path)
         });
         let mut is_changed = self.running.len() < before;
+        // Before the tasks of new lists start, so that an earlier removal does not affect their files.
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = copy::names(config);
         for list in wanted() {
             let Some(fetcher) = Fetcher::new(list, settings, &self.hosts, &self.slots) else {
                 continue;
@@ -101,12 +107,8 @@ impl Downloads {
         if is_changed {
             // The tasks of new lists report it if they can't write there.
             let _ = block_in_place(|| copy::create_directory(config));
-            let config = config.clone();
-            spawn_blocking(move || {
-                if let Err(error) = copy::remove_others(&config, false) {
-                    tracing::warn!(%error, "copies of lists that are not configured any more stay");
-                }
-            });
+            let (config, files) = (config.clone(), Arc::clone(&self.files));
+            spawn_blocking(move || copy::remove_others(&config, &files, false));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Downloads before the server serves: the directory of copies, and the lists without which it does not start.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::block_in_place;
@@ -25,9 +25,7 @@ pub(crate) fn prepare(config: &Config) {
     if let Err(error) = copy::create_directory(config) {
         tracing::error!(%error, "lists can't be downloaded");
     }
-    if let Err(error) = copy::remove_others(config, true) {
-        tracing::warn!(%error, "copies of lists that are not configured any more stay");
-    }
+    copy::remove_others(config, &Mutex::new(copy::names(config)), true);
 }
 
 /// Makes the last good version of a list the copy again, if the newest one is not accepted. Without rules in force that it
@@ -83,7 +81,8 @@ async fn fetch(
     let client = fetcher.client().await.map_err(|it| it.to_string())?;
     let mut last = String::new();
     for url in &fetcher.download.urls {
-        let fetched = fetcher.fetch(&client, url, copies.as_ref(), &attempt);
+        let transfer = fetcher.slot().await.map_err(|it| it.to_string())?;
+        let fetched = fetcher.fetch(&client, url, copies.as_ref(), &attempt, transfer);
         let failure = match fetched.await {
             Ok(fetched) => {
                 if let Fetched::New(new) = fetched {
