@@ -557,7 +557,7 @@ mod tests {
         assert_eq!((&*found.newest.sha256, found.is_accepted), ("one", true));
         assert!(!good(&path).exists());
         // It was accepted, but the last good one was not removed.
-        let (_folder, path, _) = two();
+        let (_folder, path, both) = two();
         store(
             &path,
             &Copies {
