@@ -47,7 +47,8 @@ impl Block {
     }
 }
 
-pub(super) fn default_blocking() -> Blocking {
+/// The answer without any key.
+pub(crate) fn default_blocking() -> Blocking {
     Blocking {
         action: Action::Sinkhole,
         effect_answer: None,

@@ -32,8 +32,6 @@ pub struct CatalogueList {
     pub url: Vec<String>,
     /// The `format` of the list.
     pub format: String,
-    /// The `scope` of the list, unless the default is right.
-    pub scope: Option<String>,
     /// An SPDX identifier, or the publisher's own text, or where that is.
     pub license: Option<String>,
     /// The publisher's page about it.

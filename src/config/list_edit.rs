@@ -1,9 +1,10 @@
 //! Edits the lists in the text of a configuration: appends one, or removes one. Comments and layout are kept, and an
 //! edit that would make the configuration invalid is rejected.
 
+use std::ops::Range;
 use std::path::Path;
 
-use toml_edit::{Array, DocumentMut, Item, RawString, Table, Value};
+use toml_edit::{Array, Document, Item, RawString, Table, Value};
 
 use super::catalogue::CatalogueList;
 use super::error::Problems;
@@ -19,7 +20,7 @@ pub struct NewList {
     pub name: String,
     /// Where it is.
     pub location: Location,
-    /// Its other keys, all of which are text: `format`, `scope`, `kind`.
+    /// Its other keys, all of which are text: `format`, `kind`.
     pub keys: Vec<(&'static str, String)>,
 }
 
@@ -34,14 +35,11 @@ pub enum Location {
 
 impl From<&CatalogueList> for NewList {
     fn from(list: &CatalogueList) -> Self {
-        let scope = list.scope.as_ref().map(|scope| ("scope", scope.clone()));
         Self {
             name: list.name.clone(),
             location: Location::Urls(list.url.clone()),
-            keys: [("format", list.format.clone())]
-                .into_iter()
-                .chain(scope)
-                .collect(),
+            // Without `allow-scope`, as a list that is added must not allow what the lists before it block.
+            keys: vec![("format", list.format.clone())],
         }
     }
 }
@@ -56,7 +54,9 @@ pub enum ListEditError {
     #[error("not changed, as the configuration would have mistakes then:\n{0}")]
     After(Problems),
     /// A list or feed has the name.
-    #[error("not changed: there is a {section} `{name}` already; give the new list another name")]
+    #[error(
+        "not changed: there is a {section} `{name}` already; give the new list another name: --name NAME"
+    )]
     Taken {
         /// The name.
         name: String,
@@ -72,11 +72,11 @@ pub enum ListEditError {
         location: String,
     },
     /// There is no directory for downloaded lists.
-    #[error(
-        "not changed: a list by URL needs a directory for its copies; add these lines to the configuration, \
-         then try again:\n\n[state]\ndir = \"/var/lib/tapis\""
-    )]
-    NoStateDir,
+    #[error("not changed: a list by URL needs a directory for its copies; {}", state_dir(*.0))]
+    NoStateDir(
+        /// The line of the section `[state]`, if there is one.
+        Option<usize>,
+    ),
     /// There is no such list.
     #[error("not changed: there is no list `{name}`{}", suggested(.nearest.as_deref()))]
     Unknown {
@@ -95,6 +95,17 @@ pub enum ListEditError {
         "not changed: the configuration has no sections [[list]] that can be edited; edit it by hand"
     )]
     NoSections,
+}
+
+/// The remedy for a missing state directory.
+fn state_dir(line: Option<usize>) -> String {
+    let dir = "dir = \"/var/lib/tapis\"";
+    match line {
+        Some(line) => {
+            format!("add this to the section [state] on line {line}, then try again:\n\n{dir}")
+        }
+        None => format!("add these lines to the configuration, then try again:\n\n[state]\n{dir}"),
+    }
 }
 
 fn suggested(nearest: Option<&str>) -> String {
@@ -128,7 +139,7 @@ pub fn with_list(text: &str, path: &Path, new: &NewList) -> Result<String, ListE
         return Err(ListEditError::Taken { name, section });
     }
     if matches!(new.location, Location::Urls(_)) && before.state.dir.is_none() {
-        return Err(ListEditError::NoStateDir);
+        return Err(ListEditError::NoStateDir(line_of_state(text)));
     }
     let edited = format!("{text}{}", section(text, new));
     let after = Config::parse(&edited, path).map_err(ListEditError::After)?;
@@ -145,8 +156,8 @@ pub fn with_list(text: &str, path: &Path, new: &NewList) -> Result<String, ListE
     }
 }
 
-/// The text without a list. Comments directly above its section, and those at its end that a blank line separates from the next
-/// section, are removed with it. `path` is the file of the text.
+/// The text without a list. Comments directly above its section are removed with it, and those at its end that are
+/// keys, if a blank line separates them from the next section. `path` is the file of the text.
 ///
 /// # Errors
 /// [`ListEditError`]
@@ -216,47 +227,52 @@ fn section(text: &str, new: &NewList) -> String {
     lines.join(end)
 }
 
-/// The text without the section of this list. `None` if it has no such section.
+/// The text without the section of this list; all else stays byte for byte. `None` if it has no such section.
 fn without_section(text: &str, name: &str) -> Option<String> {
-    let mut document: DocumentMut = text.parse().ok()?;
-    let lists = document.get_mut("list")?.as_array_of_tables_mut()?;
-    let is_it = |table: &Table| table.get("name").and_then(Item::as_str) == Some(name);
-    let at = lists.iter().position(is_it)?;
-    let removed = lists.get(at)?.clone();
-    lists.remove(at);
-    let above = removed.decor().prefix().and_then(RawString::as_str);
-    let kept = above_own_comment(above.unwrap_or_default()).to_owned();
-    let mut next: Option<isize> = None;
-    each_table(&mut document, &mut |table| {
-        let position = table.position().filter(|at| Some(*at) > removed.position());
-        next = next.into_iter().chain(position).min();
-    });
-    let Some(next) = next else {
-        let trailing = document.trailing().as_str().unwrap_or_default();
-        let trailing = kept + below_own_comment(trailing);
-        document.set_trailing(trailing);
-        return Some(document.to_string());
-    };
-    each_table(&mut document, &mut |table| {
-        if table.position() == Some(next) {
-            let prefix = table.decor().prefix().and_then(RawString::as_str);
-            let prefix = kept.clone() + below_own_comment(prefix.unwrap_or_default());
-            table.decor_mut().set_prefix(prefix);
+    let document = Document::parse(text).ok()?;
+    let lists = document.get("list")?.as_array_of_tables()?;
+    let is_it = |table: &&Table| table.get("name").and_then(Item::as_str) == Some(name);
+    let removed = lists.iter().find(is_it)?;
+    let above = span_above(removed)?;
+    let mut next: Option<Range<usize>> = None;
+    each_table(document.as_table(), &mut |table| {
+        let span = span_above(table).filter(|span| span.start > above.start);
+        if let Some(span) = span
+            && next.as_ref().is_none_or(|next| span.start < next.start)
+        {
+            next = Some(span);
         }
     });
-    Some(document.to_string())
+    let next = next.or_else(|| document.trailing().span());
+    let below = text.get(next.map_or(text.len(), |next| next.start)..)?;
+    let kept = above_own_comment(text.get(above.clone())?);
+    let before = text.get(..above.start)?;
+    Some(format!("{before}{kept}{}", below_own_comment(below)))
+}
+
+/// The place of the comments and blank lines above a section. It is empty if there are none.
+fn span_above(table: &Table) -> Option<Range<usize>> {
+    let prefix = table.decor().prefix().and_then(RawString::span);
+    prefix.or_else(|| table.span().map(|header| header.start..header.start))
+}
+
+/// The line of the section `[state]`.
+fn line_of_state(text: &str) -> Option<usize> {
+    let document = Document::parse(text).ok()?;
+    let start = document.get("state")?.as_table()?.span()?.start;
+    Some(text.get(..start)?.matches('\n').count() + 1)
 }
 
 /// Calls `each` with all tables below this one.
-fn each_table(table: &mut Table, each: &mut impl FnMut(&mut Table)) {
-    for (_, item) in table.iter_mut() {
+fn each_table(table: &Table, each: &mut impl FnMut(&Table)) {
+    for (_, item) in table.iter() {
         match item {
             Item::Table(table) => {
                 each(table);
                 each_table(table, each);
             }
             Item::ArrayOfTables(tables) => {
-                for table in tables.iter_mut() {
+                for table in tables.iter() {
                     each(table);
                     each_table(table, each);
                 }
@@ -279,14 +295,35 @@ fn above_own_comment(above: &str) -> &str {
     &above[..end]
 }
 
-/// The text below a section without the comment that belongs to it: the lines before the first blank one, if there is one.
-fn below_own_comment(below: &str) -> &str {
-    let mut at = 0;
-    for line in below.split_inclusive('\n') {
-        if line.trim().is_empty() {
-            return &below[at..];
-        }
-        at += line.len();
+/// The text below a section without the comments that belong to it: keys in the lines before the first blank one, if there
+/// is one. If other comments stay, so does a blank line before them.
+fn below_own_comment(below: &str) -> String {
+    let lines: Vec<_> = below.split_inclusive('\n').collect();
+    let is_comment = |line: &&&str| line.trim_start().starts_with('#');
+    let comments = lines.iter().take_while(is_comment).count();
+    if lines
+        .get(comments)
+        .is_none_or(|line| !line.trim().is_empty())
+    {
+        return below.to_owned();
     }
-    below
+    let (own, rest) = lines.split_at(comments);
+    let kept: String = own.iter().copied().filter(|line| !is_key(line)).collect();
+    let gap = match (kept.is_empty(), rest.first()) {
+        (false, Some(blank)) => blank,
+        _ => "",
+    };
+    format!("{gap}{kept}{}", rest.concat())
+}
+
+/// Whether a comment is a key: `# format = "hosts"`.
+fn is_key(comment: &str) -> bool {
+    let text = comment.trim_start().trim_start_matches('#');
+    let is_word = |word: &str| {
+        let mut letters = word.bytes();
+        !word.is_empty()
+            && letters.all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    text.split_once('=')
+        .is_some_and(|(key, _)| is_word(key.trim()))
 }

@@ -5,7 +5,7 @@
 //! to `config/tapis.toml`.
 
 mod address;
-mod blocking;
+pub(crate) mod blocking;
 pub mod catalogue;
 pub mod comments;
 pub mod control;

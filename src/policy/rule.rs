@@ -90,6 +90,17 @@ pub enum Ede {
 }
 
 impl Ede {
+    /// Its name in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Censored => "censored",
+            Self::Filtered => "filtered",
+            Self::Prohibited => "prohibited",
+            Self::None => "none",
+        }
+    }
+
     /// The INFO-CODE. `None` for [`Ede::None`].
     pub fn code(self) -> Option<u16> {
         match self {

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Output;
 use std::thread;
 
@@ -192,6 +194,84 @@ fn what_can_not_be_exported_is_refused_and_the_file_stays() {
     assert!(written.status.success(), "{}", text(&written));
     let written = fs::read_to_string(&path).expect("readable");
     assert!(written.contains("\n0.0.0.0 a.example\n"), "{written}");
+}
+
+#[test]
+fn the_first_lines_have_the_keys_with_which_the_text_gives_the_same_answers() {
+    let upstream = Upstream::plain();
+    let ads = "allow-scope = \"all-lists\"\nformat = \"adblock\"\nttl-secs = 7\nede = \"filtered\"\n\
+               sinkhole = [\"192.0.2.9\", \"2001:db8::9\"]";
+    let files = |lines| [("first", "x.example\n"), ("ads", lines)];
+    let config = |keys: &str| preamble(upstream.address) + &list("first", "") + &list("ads", keys);
+    let first = Server::start(&config(ads), &files("||a.example^\n@@||x.example^\n"));
+    let output = export(&first, "adblock");
+    assert!(output.status.success(), "{}", text(&output));
+    let written = String::from_utf8(output.stdout).expect("text");
+    let (_, keys) = written.split_once("with this file: ").expect("keys");
+    let keys = keys.lines().next().expect("a line");
+    let expected = "format = \"adblock\", action = \"sinkhole\", allow-scope = \"all-lists\", \
+                    sinkhole = [\"192.0.2.9\", \"2001:db8::9\"], ttl-secs = 7, ede = \"filtered\"";
+    assert_eq!(keys, expected);
+    let keys = keys
+        .replace(", \"2001", "; \"2001")
+        .replace(", ", "\n")
+        .replace(';', ",");
+    let again = Server::start(&config(&keys), &files(&written));
+    for at in [first.address, again.address] {
+        assert!(!is_blocked(at, "x.example"), "allowed by the later list");
+        let answer = ask(at, "a.example", RecordType::A);
+        assert_eq!(data(&answer), ["192.0.2.9"]);
+        assert_eq!(answer.answers[0].ttl, 7);
+    }
+    let output = export(&first, "domains");
+    assert!(!text(&output).contains("allow-scope"), "it has no meaning");
+}
+
+#[test]
+fn a_list_that_is_disabled_or_has_no_version_is_not_exported_and_the_reason_is_reported() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address)
+        + &list("ads", "format = \"rpz\"\npolicy = \"disabled\"")
+        + &list("empty", "");
+    let server = Server::start(&config, &[("ads", ZONE)]);
+    for (source, problem) in [
+        ("ads", "`ads` is disabled in the configuration"),
+        ("empty", "`empty` has no version yet; see: tapis status"),
+        ("add", "there is no list or feed `add`; did you mean `ads`?"),
+        (
+            "zzzzzz",
+            "there is no list or feed `zzzzzz`; `tapis status` shows all",
+        ),
+    ] {
+        let failed = server.verb(&["export", source, "--format", "domains"]);
+        assert_eq!(failed.status.code(), Some(1));
+        assert!(failed.stdout.is_empty());
+        assert!(text(&failed).contains(problem), "{}", text(&failed));
+    }
+}
+
+#[test]
+fn a_file_keeps_its_link_and_mode_and_a_device_is_written_to() {
+    let upstream = Upstream::plain();
+    let server = server(&upstream, "", "a.example\n");
+    let (link, target) = (server.path("link"), server.path("target"));
+    fs::write(&target, "before\n").expect("written");
+    fs::set_permissions(&target, PermissionsExt::from_mode(0o640)).expect("set");
+    symlink("target", &link).expect("linked");
+    let output = |path: &Path| format!("--output={}", path.display());
+    let written = server.verb(&["export", "ads", "--format=hosts", &output(&link)]);
+    assert!(written.status.success(), "{}", text(&written));
+    assert!(fs::symlink_metadata(&link).expect("a link").is_symlink());
+    let mode = fs::metadata(&target).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    let found = fs::read_to_string(&target).expect("readable");
+    assert!(found.contains("\n0.0.0.0 a.example\n"), "{found}");
+    let device = server.path("device");
+    symlink("/dev/stdout", &device).expect("linked");
+    let written = server.verb(&["export", "ads", "--format=hosts", &output(&device)]);
+    assert!(written.status.success(), "{}", text(&written));
+    assert_eq!(rules(&written), ["0.0.0.0 a.example"]);
+    assert!(fs::symlink_metadata(&device).expect("a link").is_symlink());
 }
 
 #[test]

@@ -18,12 +18,15 @@ use crate::config::suggest::nearest;
 use crate::control::admin::status::DownloadRequest;
 use crate::control::sources::lists::edit;
 
+/// The kind of a list whose rules allow names.
+const ALLOW: &str = "allow";
+
 #[derive(Debug, Args)]
 pub(super) struct AddArgs {
     #[command(flatten)]
     pub(super) control: ControlArgs,
     /// A list of `tapis list available`.
-    #[arg(required_unless_present_any = ["url", "path"], conflicts_with_all = ["url", "path", "name", "format", "kind"])]
+    #[arg(required_unless_present_any = ["url", "path"], conflicts_with_all = ["url", "path", "format"])]
     list: Option<String>,
     /// The URL of another list; may be repeated, for mirrors.
     #[arg(long, requires = "name", conflicts_with = "path")]
@@ -31,14 +34,14 @@ pub(super) struct AddArgs {
     /// The file of another list.
     #[arg(long, value_name = "FILE", requires = "name")]
     path: Option<PathBuf>,
-    /// The name that it gets.
+    /// The name that it gets. The default is that of the catalogue.
     #[arg(long)]
     name: Option<String>,
     /// Its format. The default is `domains`; with `auto`, the start of the file shows it.
     #[arg(long)]
     format: Option<String>,
     /// Whether it blocks, which is the default, or allows.
-    #[arg(long, value_parser = PossibleValuesParser::new(["block", "allow"]))]
+    #[arg(long, value_parser = PossibleValuesParser::new(["block", ALLOW]))]
     kind: Option<String>,
 }
 
@@ -55,11 +58,11 @@ pub(super) fn add(choice: &Choice, args: &AddArgs, out: &mut impl Write) -> Resu
     let new = args.list()?;
     edit::add(path, &new)?;
     let name = &new.name;
-    writeln!(
-        out,
-        "{name}: added to {}, behind all other lists, which precede it",
-        path.shown()
-    )?;
+    let place = match args.kind.as_deref() {
+        Some(ALLOW) => "as an allow list, which precedes the ordinary rules of all block lists",
+        _ => "behind all other lists, which precede it",
+    };
+    writeln!(out, "{name}: added to {}, {place}", path.shown())?;
     let known = args.list.as_ref().and_then(|name| catalogue::list(name));
     if let Some(license) = known.and_then(|list| list.license.as_ref()) {
         writeln!(out, "{name}: its license is {license}")?;
@@ -93,7 +96,11 @@ impl AddArgs {
     fn list(&self) -> Result<NewList, Failure> {
         if let Some(name) = &self.list {
             let list = catalogue::list(name).ok_or_else(|| unknown(name))?;
-            return Ok(list.into());
+            let mut new = NewList::from(list);
+            let kind = self.kind.clone().map(|kind| ("kind", kind));
+            new.keys.extend(kind);
+            new.name = self.name.clone().unwrap_or(new.name);
+            return Ok(new);
         }
         let location = match &self.path {
             Some(path) => Location::Path(readable(path)?),

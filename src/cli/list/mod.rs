@@ -33,7 +33,8 @@ enum ListVerb {
     },
     /// Add a list to the end of the configuration, and make the running server load it.
     ///
-    /// All other lists and feeds of the configuration precede it. The file is replaced only if the new configuration is
+    /// All other lists and feeds of the configuration precede it; an allow list precedes the ordinary rules of all block
+    /// lists, wherever it is. The file is replaced only if the new configuration is
     /// valid; comments and layout stay. A list by URL is waited for. Exit code 1 if the file was not changed, the server
     /// rejects something, or the download failed; 4 if no server could be asked although one may be running.
     Add(change::AddArgs),

@@ -21,14 +21,20 @@ pub(super) fn refresh(
     request: &DownloadRequest,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let before = zones::status(sockets)?.lists;
+    let before = zones::status(sockets)?;
     let asked: Vec<(String, u64)> = server::post(sockets, "/download", request)??;
     if asked.is_empty() {
         return Err(nothing(request.list.as_deref()));
     }
     let progress = Progress::text();
     let after = loop {
-        let lists = zones::status(sockets)?.lists;
+        let now = zones::status(sockets)?;
+        // The numbers of downloads start again with the server.
+        if now.started_at != before.started_at {
+            let text = "the server was restarted, so the results are not known; try again";
+            return Err(Failure::Other(text.into()));
+        }
+        let lists = now.lists;
         let waiting = asked.iter().filter(|(name, number)| {
             // A list that was removed meanwhile is not waited for.
             let download = find(&lists, name).and_then(|list| list.download.as_ref());
@@ -46,7 +52,7 @@ pub(super) fn refresh(
         .iter()
         .filter(|list| asked.iter().any(|(name, _)| *name == list.name))
     {
-        is_good &= print(list, find(&before, &list.name), out)?;
+        is_good &= print(list, find(&before.lists, &list.name), out)?;
     }
     match is_good {
         true => Ok(()),

@@ -107,6 +107,25 @@ fn a_removed_list_takes_its_own_comments_along_and_leaves_the_others() {
 }
 
 #[test]
+fn a_removed_list_leaves_the_line_ends_and_all_other_bytes() {
+    let config = CONFIG.replace('\n', "\r\n") + "\t# Mixed.\n";
+    let without = removed(&config, "ads");
+    let section = "# Ads.\r\n[[list]]\r\nname = \"ads\"\r\npath = \"ads.txt\"\r\n# format = \"hosts\"\r\n\r\n";
+    assert_eq!(without, config.replace(section, ""));
+    let added = with_list(&config, path(), &new("new", "https://lists.example/x")).expect("added");
+    assert_eq!(removed(&added, "new"), config);
+}
+
+#[test]
+fn a_comment_below_a_removed_list_stays_unless_it_is_a_key_of_the_list() {
+    let note = "# format = \"hosts\"\n# The feed is new.\n";
+    let config = CONFIG.replace("# format = \"hosts\"\n", note);
+    let without = removed(&config, "ads");
+    let expected = "disk\n\n# The feed is new.\n\n# From the ministry.\n[[feed]]";
+    assert!(without.contains(expected), "{without}");
+}
+
+#[test]
 fn each_reason_against_an_edit_is_a_message_with_a_remedy() {
     let added = |text: &str, new: &NewList| {
         let error = with_list(text, path(), new).expect_err("refused");
@@ -138,7 +157,12 @@ fn each_reason_against_an_edit_is_a_message_with_a_remedy() {
         (
             "[state]\nkeep = 4\n",
             new("c", url),
-            "[state]\ndir = \"/var/lib/tapis\"",
+            "add this to the section [state] on line 1, then try again:\n\ndir = \"/var/lib/tapis\"",
+        ),
+        (
+            "",
+            new("c", url),
+            "add these lines to the configuration, then try again:\n\n[state]\ndir = \"/var/lib/tapis\"",
         ),
         (
             "[stat]\n",

@@ -15,13 +15,14 @@ use tokio::sync::mpsc;
 
 use super::status::{ExportRequest, LEFT_OUT};
 use crate::config::Format;
-use crate::control::list_file::write::{ListSettings, WrittenFormat, write_list, write_zone};
+use crate::control::list_file::write::{WrittenFormat, write_list, write_zone};
 use crate::control::zones::report::inexpressible;
 use crate::control::zones::source::zone_of;
 use crate::control::zones::text;
 use crate::policy::current::Reader;
 use crate::policy::images::Images;
 use crate::policy::published::{PublishedZone, Selection};
+use crate::policy::rule::Source;
 use crate::policy::served_zones::ZoneVersion;
 use crate::policy::snapshot::Snapshot;
 use crate::wire::name::Name;
@@ -40,8 +41,7 @@ enum Rules {
     Zone(Box<Name>, Box<ZoneVersion>),
     List {
         images: Images,
-        name: String,
-        settings: ListSettings,
+        source: Arc<Source>,
         format: WrittenFormat,
         /// The rules, if it is a policy zone.
         zone: Option<PublishedZone>,
@@ -64,7 +64,7 @@ pub(super) fn export(reader: &Reader, request: &ExportRequest) -> Response {
             out.flush()?;
             Ok(left_out)
         });
-        // If the client is gone, nobody is left to be told.
+        // An error means that the client is gone.
         let _ = match written {
             Ok(Some(left_out)) => sender.blocking_send(trailer(&left_out)),
             Ok(None) => Ok(()),
@@ -95,10 +95,21 @@ impl Rules {
         let refused = |problem: String| (StatusCode::BAD_REQUEST, problem);
         let mut sources = snapshot.sources().iter();
         let found = sources.find(|found| found.name == *source);
-        let found = found.ok_or_else(|| refused(format!("there is no list or feed `{source}`")))?;
+        let found = found.ok_or_else(|| {
+            refused(format!(
+                "there is no list or feed `{source}`; `tapis status` shows all"
+            ))
+        })?;
         if found.paused {
             let problem = format!(
                 "`{source}` is paused, so none of its rules is in force; to end the pause: tapis resume {source}"
+            );
+            return Err((StatusCode::CONFLICT, problem));
+        }
+        if found.is_disabled() {
+            let problem = format!(
+                "`{source}` is disabled in the configuration, so none of its rules is in force; to apply them, remove \
+                 policy = \"disabled\""
             );
             return Err((StatusCode::CONFLICT, problem));
         }
@@ -117,8 +128,7 @@ impl Rules {
         Ok(Self::List {
             zone,
             images: snapshot.images(),
-            name: source.clone(),
-            settings: ListSettings::from(&**found),
+            source: Arc::clone(found),
             format,
         })
     }
@@ -141,18 +151,18 @@ impl Rules {
             }
             Self::List {
                 images,
-                name,
-                settings,
+                source,
                 format,
                 zone,
             } => {
                 let now = Timestamp::now();
                 let written = match zone {
                     Some(zone) => {
-                        let rules = images.find(&name).map_or(0, |(_, source)| source.rules);
-                        write_zone(&zone, (&name, settings, rules), format, now, out)?
+                        let rules = images.find(&source.name);
+                        let rules = rules.map_or(0, |(_, source)| source.rules);
+                        write_zone(&zone, (&source, rules), format, now, out)?
                     }
-                    None => write_list(&images, (&name, settings), format, now, out)?,
+                    None => write_list(&images, &source, format, now, out)?,
                 };
                 Ok(written.left_out(format))
             }

@@ -1,5 +1,6 @@
 //! Shows lines of a list's file: their texts, and what each of them became.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use crate::config::{Content, List};
@@ -16,6 +17,9 @@ use crate::policy::effect::{Effect, EffectAction, Tier};
 use crate::policy::prefix::AddressOf;
 use crate::policy::record::LocalRecord;
 use crate::policy::rule::{Action, Kind};
+
+/// The most rules and problems of one line that are shown: a line may be a whole list.
+const SHOWN: usize = 100;
 
 /// Some lines of a file.
 #[derive(Debug)]
@@ -35,9 +39,9 @@ pub struct ListLines {
 pub struct ListLine {
     /// Its number; 1 is the first.
     pub number: u32,
-    /// Its text without whitespace around it; what can't be printed is escaped.
+    /// Its text without whitespace around it; characters that can't be printed are escaped.
     pub text: String,
-    /// What it became, a sentence for each rule and problem. Empty for blank lines and comments, and for lines that only
+    /// Its rules and problems, a sentence for each of the first ones, and the number of the others. Empty for blank lines and comments, and for lines that only
     /// say something about others.
     pub became: Vec<String>,
 }
@@ -55,7 +59,7 @@ pub fn list_lines(
     let mut reader = Reader::new(list.into(), list.apex());
     reader.watch(lines.clone());
     let (mut texts, mut hasher) = (LineTexts::new(lines.clone()), blake3::Hasher::new());
-    let mut found = Found::new(list, guard_policy, lines);
+    let mut found = LineRules::new(list, guard_policy, lines);
     let mut each = |reader: &mut Reader, pass, piece: &[u8]| match pass {
         Pass::Scan => reader.scan(piece),
         Pass::Rules => {
@@ -84,13 +88,11 @@ pub fn list_lines(
     let tally = reader.finish(&mut |rule| found.add(open_line, rule));
     let texts = texts.finish();
     let mut became = found.finish(open_line);
-    became.extend(problems(&tally));
+    for (line, problem) in problems(&tally) {
+        became.entry(line).or_default().add(|| problem);
+    }
     let line = |(number, text)| ListLine {
-        became: became
-            .iter()
-            .filter(|(line, _)| *line == number)
-            .map(|(_, became)| became.clone())
-            .collect(),
+        became: became.remove(&number).unwrap_or_default().finish(),
         number,
         text,
     };
@@ -102,10 +104,9 @@ pub fn list_lines(
     })
 }
 
-/// What the lines became that are no rules, with their numbers.
-fn problems(tally: &Tally) -> Vec<(u32, String)> {
-    let watched = tally.watched.iter();
-    let problems = watched.flat_map(|watched| {
+/// The problems of the lines that are no rules, with their numbers.
+fn problems(tally: &Tally) -> impl Iterator<Item = (u32, String)> {
+    tally.watched.iter().flat_map(|watched| {
         let bad = watched.bad.iter();
         let bad = bad.map(|bad| (bad.line, format!("bad: {}: {}", bad.text, bad.problem)));
         let ignored = watched.ignored.iter();
@@ -114,21 +115,43 @@ fn problems(tally: &Tally) -> Vec<(u32, String)> {
         let why = "skipped: a name that is not meant to be a rule, such as localhost";
         let skipped = skipped.map(move |line| (*line, why.to_owned()));
         bad.chain(ignored).chain(skipped)
-    });
-    problems.collect()
+    })
+}
+
+/// The first sentences on a line, and the number of the others.
+#[derive(Default)]
+struct Sentences {
+    first: Vec<String>,
+    more: u64,
+}
+
+impl Sentences {
+    fn add(&mut self, sentence: impl FnOnce() -> String) {
+        match self.first.len() < SHOWN {
+            true => self.first.push(sentence()),
+            false => self.more += 1,
+        }
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.first.push(format!("and {} more", self.more));
+        }
+        self.first
+    }
 }
 
 /// The rules of the lines.
-struct Found<'l> {
+struct LineRules<'l> {
     list: &'l List,
     guard_policy: &'l GuardPolicy,
     lines: RangeInclusive<u32>,
     patterns: GuardedPatterns,
     suppressed: SuppressedRules,
-    rules: Vec<(u32, String)>,
+    sentences: BTreeMap<u32, Sentences>,
 }
 
-impl<'l> Found<'l> {
+impl<'l> LineRules<'l> {
     fn new(list: &'l List, guard_policy: &'l GuardPolicy, lines: RangeInclusive<u32>) -> Self {
         Self {
             list,
@@ -136,7 +159,7 @@ impl<'l> Found<'l> {
             lines,
             patterns: GuardedPatterns::default(),
             suppressed: SuppressedRules::default(),
-            rules: Vec::new(),
+            sentences: BTreeMap::new(),
         }
     }
 
@@ -161,35 +184,31 @@ impl<'l> Found<'l> {
         if let ParsedTrigger::Pattern(pattern) = rule.trigger {
             self.patterns.add(pattern, rule.effect, rule.line);
         } else if admits_rule(&mut self.suppressed, names, guarded, rule) {
-            self.rules.push((rule.line, rule_text(self.list, rule)));
+            let sentences = self.sentences.entry(rule.line).or_default();
+            sentences.add(|| rule_text(self.list, rule));
         }
     }
 
     /// The rules, and those that guards leave out or warn of, with their lines.
-    fn finish(mut self, open_line: Option<u32>) -> Vec<(u32, String)> {
+    fn finish(mut self, open_line: Option<u32>) -> BTreeMap<u32, Sentences> {
         let (guarded, names) = (self.guarded(), self.guard_policy.protected_names());
-        let (list, rules) = (self.list, &mut self.rules);
-        let mut add = |rule: ParsedRule<'_>| rules.push((rule.line, rule_text(list, rule)));
+        let (list, sentences) = (self.list, &mut self.sentences);
+        let mut add = |rule: ParsedRule<'_>| {
+            let of_line = sentences.entry(rule.line).or_default();
+            of_line.add(|| rule_text(list, rule));
+        };
         let guard = (names, guarded);
         self.patterns
             .finish(&mut self.suppressed, guard, open_line, &mut add);
-        let left_out = self.suppressed.first.iter();
-        let left_out = left_out.map(|left| {
-            (
-                left.line,
-                format!("left out by a guard: {}: it {}", left.rule, left.why),
-            )
-        });
-        let warned = self.suppressed.first_warned.iter();
-        let warned = warned.map(|left| {
-            (
-                left.line,
-                format!("warning: {}: it {}", left.rule, left.why),
-            )
-        });
-        let others: Vec<_> = left_out.chain(warned).collect();
-        self.rules.extend(others);
-        self.rules
+        for left in &self.suppressed.first {
+            let of_line = sentences.entry(left.line).or_default();
+            of_line.add(|| format!("left out by a guard: {}: it {}", left.rule, left.why));
+        }
+        for warned in &self.suppressed.first_warned {
+            let of_line = sentences.entry(warned.line).or_default();
+            of_line.add(|| format!("warning: {}: it {}", warned.rule, warned.why));
+        }
+        self.sentences
     }
 }
 
@@ -342,6 +361,17 @@ mod tests {
                 "{keys}: {last:?}"
             );
         }
+    }
+
+    #[test]
+    fn of_a_line_with_many_rules_and_problems_the_first_hundred_are_shown() {
+        let names: Vec<_> = (0..300).map(|n| format!("\"n{n}.example\"")).collect();
+        let text = format!("[{}]\n", names.join(","));
+        let found = became(&text, "format = \"json\"");
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].len(), 101);
+        assert!(found[0][99].starts_with("rule: n99.example"), "{found:?}");
+        assert_eq!(found[0][100], "and 200 more");
     }
 
     #[test]

@@ -46,25 +46,13 @@ pub(super) fn write_file(
     version: &ZoneVersion,
     goes_on: impl Fn() -> bool,
 ) -> Result<(), ExportError> {
-    replace_file(path, |file| {
-        let mut out = BufWriter::with_capacity(BUFFER, file);
-        // What it does not have is counted when the version is made.
-        write(zone, version, &mut out, goes_on)?;
-        Ok(out.flush()?)
-    })
-}
-
-/// Writes a file whose contents `write` writes, in place of any other one.
-///
-/// # Errors
-/// That of `write`, or of the file, which is unchanged then.
-pub fn replace_file<E: From<DurableError>>(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
-) -> Result<(), E> {
     // Servers of other users read it.
     let new = NewFile::create(path, Access::Umask)?;
-    write(&mut new.file())?;
+    let mut out = BufWriter::with_capacity(BUFFER, new.file());
+    // What it does not have is counted when the version is made.
+    write(zone, version, &mut out, goes_on)?;
+    out.flush()?;
+    drop(out);
     Ok(new.commit()?)
 }
 

@@ -183,6 +183,22 @@ fn without_a_server_a_list_is_in_force_at_the_next_start_and_the_file_keeps_owne
     assert_ne!(after.ino(), before.ino(), "it was replaced in one step");
     let checked = text(&verb(folder.path(), &["list", "remove", "oisd-small"]));
     assert!(checked.contains("removed from"), "{checked}");
+    let add = [
+        "list",
+        "add",
+        "oisd-small",
+        "--name",
+        "small",
+        "--kind",
+        "allow",
+    ];
+    let printed = text(&verb(folder.path(), &add));
+    let place = "as an allow list, which precedes the ordinary rules of all block lists";
+    assert!(printed.contains(place), "{printed}");
+    assert!(!printed.contains("behind all other lists"), "{printed}");
+    let configured = configuration(folder.path());
+    assert!(configured.contains("name = \"small\"\nurl = [\"https://small.oisd.nl/\", "));
+    assert!(configured.ends_with("kind = \"allow\"\n"), "{configured}");
 }
 
 #[test]
@@ -235,7 +251,7 @@ fn bad_requests_change_nothing_and_say_what_to_do() {
     for arguments in [
         &["add"][..],
         &["add", "--url", "https://x.example/"],
-        &["add", "oisd-small", "--name", "b"],
+        &["add", "oisd-small", "--format", "hosts"],
         &[
             "add",
             "--name",

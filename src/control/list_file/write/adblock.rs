@@ -1,5 +1,5 @@
-//! Writes the `adblock` format, whose names have no escapes. What allows a name is written with `@@`, also in a list that allows
-//! names anyway, so that programs which do not know this setting do the same.
+//! Writes the `adblock` format, whose names have no escapes. A rule that allows a name is written with `@@`, also in a list
+//! that allows names anyway, so that programs which do not know this setting do the same.
 
 use std::fmt::{Display, Write};
 

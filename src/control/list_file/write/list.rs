@@ -14,6 +14,7 @@ use crate::policy::effect::Effect;
 use crate::policy::image::ImageError;
 use crate::policy::image::path::Path;
 use crate::policy::images::Images;
+use crate::policy::rule::Source;
 use crate::wire::name::Name;
 
 /// Why a list was not written to its end.
@@ -34,14 +35,15 @@ pub enum WriteError {
 /// [`WriteError`].
 pub fn write_list(
     images: &Images,
-    (list, settings): (&str, ListSettings),
+    source: &Source,
     format: WrittenFormat,
     now: Timestamp,
     out: &mut impl Write,
 ) -> Result<WrittenList, WriteError> {
+    let list = &*source.name;
     let rules = images.find(list).map_or(0, |(_, source)| source.rules);
-    header(out, format, (list, &settings), rules, now)?;
-    let mut writer = Writer::new(format, settings, out);
+    header(out, format, (source, source.blocking.action), rules, now)?;
+    let mut writer = Writer::new(format, ListSettings::from(source), out);
     let mut cursor = images.rule_cursor(|one| one == list);
     let mut name = Name::ROOT;
     while cursor.advance() {

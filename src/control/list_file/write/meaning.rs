@@ -1,4 +1,4 @@
-//! What a rule does, so that rules of lists in different formats can be compared.
+//! The meaning of a rule, so that rules of lists in different formats can be compared.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::wire::rtype;
 
 /// The settings of a list that its rules depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListSettings {
+pub(super) struct ListSettings {
     /// Whether the list allows names.
     pub allows: bool,
     /// The action of rules that do as the list; unused if it allows names.
@@ -32,7 +32,7 @@ impl From<&Source> for ListSettings {
     }
 }
 
-/// What a rule does.
+/// The meaning of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Meaning {
     pub(super) does: Does,

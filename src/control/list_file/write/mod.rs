@@ -1,5 +1,5 @@
 //! Writes the rules of a list as text, in the formats that [`parse`](super::parse) reads. The text has only rules that the
-//! format can say exactly: when it is read again, each line gives the rule that it was written for. The others are counted.
+//! format can express exactly: when it is read again, each line gives the rule that it was written for. The others are counted.
 //!
 //! ```text
 //!  image --> list.rs: the rules of a list
@@ -35,7 +35,6 @@ mod tests;
 
 pub use format::WrittenFormat;
 pub use list::{WriteError, write_list};
-pub use meaning::ListSettings;
 pub use names::Absolute;
 pub use rdata::Rdata;
 pub use reason::Reason;

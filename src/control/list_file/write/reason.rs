@@ -1,4 +1,4 @@
-//! Why a format can't say a rule.
+//! The reasons why a format can't express a rule.
 
 /// Why a rule can't be written in a format. The text follows a number of rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! What was written of a list, and what was not, counted by the reason.
+//! Counts of the rules that were written, and of those that were left out, by reason.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use crate::config::shown::counted;
 use crate::control::list_file::write::format::WrittenFormat;
 use crate::control::list_file::write::reason::Reason;
 
-/// What was written of a list.
+/// The counts for a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WrittenList {
     /// The number of rules that the text has.
@@ -19,7 +19,7 @@ pub struct WrittenList {
 }
 
 impl WrittenList {
-    /// Says what the text does not have. `None` if it has everything.
+    /// A sentence on the rules and TTLs that the text lacks. `None` if it lacks nothing.
     pub fn left_out(&self, format: WrittenFormat) -> Option<String> {
         let left = self.unwritten.total();
         let all = counted(self.rules + left, "rule", "rules");

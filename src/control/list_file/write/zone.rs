@@ -15,7 +15,7 @@ use crate::control::list_file::write::writer::Writer;
 use crate::policy::effect::Effect;
 use crate::policy::published::{Inexpressible, PublishedZone};
 use crate::policy::rpz::{ZoneReader, ZoneRecord, ZoneRule, ZoneTrigger};
-use crate::policy::rule::{Action, Scope};
+use crate::policy::rule::{Action, Scope, Source};
 use crate::wire::class;
 use crate::wire::name::Name;
 
@@ -31,23 +31,24 @@ const ACTIONS: [Action; 5] = [
     Action::Drop,
 ];
 
-/// Writes the rules of a zone, whose apex is the root, like [`write_list`](super::write_list). `settings` are those of the zone; its action becomes
-/// that of most of the first rules, as formats that have names alone have one action for all.
+/// Writes the rules of a zone, whose apex is the root, like [`write_list`](super::write_list). The action is that of most of
+/// the first rules, as formats that have names alone have one action for all.
 ///
 /// # Errors
 /// [`WriteError`].
 pub fn write_zone(
     zone: &PublishedZone,
-    (name, settings, rules): (&str, ListSettings, u64),
+    (source, rules): (&Source, u64),
     format: WrittenFormat,
     now: Timestamp,
     out: &mut impl Write,
 ) -> Result<WrittenList, WriteError> {
+    let settings = ListSettings::from(source);
     let settings = ListSettings {
         action: usual_action(zone, settings)?,
         ..settings
     };
-    header(out, format, (name, &settings), rules, now)?;
+    header(out, format, (source, settings.action), rules, now)?;
     let mut writer = Writer::new(format, settings, out);
     let unwritten = each_name(zone, |name, rules| {
         writer.name(name, rules.iter().map(|(scope, effect)| (*scope, effect)))?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Problems;
 use crate::config::list_edit::{self, ListEditError, NewList};
+use crate::config::regular::remedy;
 use crate::config::shown::Show;
 use crate::control::persist::durable::{self, Access, DurableError};
 use crate::control::persist::lock::lock_directory;
@@ -14,7 +15,7 @@ use crate::control::persist::lock::lock_directory;
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
     /// The file can't be found, or its directory can't be read.
-    #[error("{path}: {source}; let this user read it and write to its directory", path = .path.shown())]
+    #[error("not changed: {path}: {source}; {remedy}", path = .path.shown(), remedy = remedy(.path, .source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -22,10 +23,10 @@ pub enum EditError {
         source: io::Error,
     },
     /// The file can't be read as text.
-    #[error("{0}")]
+    #[error("not changed: {0}")]
     Unreadable(Problems),
     /// Another program holds the lock of the directory for too long.
-    #[error("{path}: another program holds a lock on its directory (see lslocks): try again", path = .0.shown())]
+    #[error("not changed: {path}: another program holds a lock on its directory (see lslocks): try again", path = .0.shown())]
     Locked(PathBuf),
     /// The edit is not possible.
     #[error("{path}: {source}", path = .path.shown())]
