@@ -550,7 +550,7 @@ mod tests {
     #[test]
     fn an_interrupted_change_does_not_make_a_version_pass_for_another_one() {
         // The facts about the version were stored, but it did not arrive.
-        let (_folder, path, both) = two();
+        let (_folder, path, _) = two();
         fs::remove_file(&path).expect("removed");
         fs::hard_link(good(&path), &path).expect("linked");
         let found = read("ads", &path).expect("a copy");
