@@ -72,7 +72,8 @@ pub(super) fn run(args: &ImportArgs, out: &mut impl Write) -> Result<(), Failure
 
 /// Writes all files, or none if one of them exists.
 fn write(directory: &Path, imported: &Imported) -> Result<(), Failure> {
-    if !directory.is_dir() {
+    let is_new = !directory.is_dir();
+    if is_new {
         fs::create_dir(directory).map_err(|error| failed(directory, &error))?;
     }
     let config = (CONFIG, imported.config.as_str());
@@ -92,15 +93,65 @@ fn write(directory: &Path, imported: &Imported) -> Result<(), Failure> {
         );
         return Err(Failure::Other(message.into()));
     }
+    let mut created = Vec::new();
+    let written = create(directory, &files, &mut created);
+    if written.is_err() {
+        // The next attempt would refuse what is left of this one. If that can't be removed, it names it.
+        for path in &created {
+            let _ = fs::remove_file(path);
+        }
+        if is_new {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+    written
+}
+
+/// Writes files, and notes each that it has created.
+fn create(
+    directory: &Path,
+    files: &[(&str, &str)],
+    created: &mut Vec<PathBuf>,
+) -> Result<(), Failure> {
     for (name, text) in files {
         let path = directory.join(name);
         let file = OpenOptions::new().write(true).create_new(true).open(&path);
-        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-        written.map_err(|error| failed(&path, &error))?;
+        let mut file = file.map_err(|error| failed(&path, &error))?;
+        created.push(path.clone());
+        file.write_all(text.as_bytes())
+            .map_err(|error| failed(&path, &error))?;
     }
     Ok(())
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
     Failure::Other(format!("{}: {error}", path.shown()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn a_write_that_fails_half_way_leaves_nothing_behind() {
+        let folder = TempDir::new().expect("a directory");
+        let file = |name: &str| (name.to_owned(), "x.example\n".to_owned());
+        let imported = Imported {
+            config: String::new(),
+            // The second one can't be created.
+            files: vec![file("a.txt"), file("missing/b.txt")],
+            left: Vec::new(),
+        };
+        let new = folder.path().join("new");
+        write(&new, &imported).expect_err("a failure");
+        assert!(!new.exists());
+        fs::create_dir(&new).expect("a directory");
+        fs::write(new.join("mine"), "").expect("a file");
+        write(&new, &imported).expect_err("a failure");
+        let left = fs::read_dir(&new).expect("a directory");
+        let left: Vec<_> = left.flatten().map(|entry| entry.file_name()).collect();
+        assert_eq!(left, ["mine"]);
+    }
 }

@@ -16,7 +16,8 @@ use crate::wire::rtype;
 
 /// The TTL of records if a section sets none, in seconds: a change is felt within minutes.
 const TTL_SECS: u32 = 300;
-const TTL_MAX_SECS: u32 = 7 * 24 * 60 * 60;
+/// The longest TTL of records, a week.
+pub(super) const TTL_MAX_SECS: u32 = 7 * 24 * 60 * 60;
 
 /// A section `[[local]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,24 +201,33 @@ fn named(raw: Raw, findings: &mut Findings) -> Option<LocalContent> {
 /// The owner of a section's records. Only its first label may be `*`.
 fn owner(given: Option<At<String>>, findings: &mut Findings) -> Option<Name> {
     let At { key, line, value } = given?;
-    let refusal = match typed::one(&value) {
-        Ok((name, _)) if name.label_count() == 0 => "the root: write another name".to_owned(),
-        Ok((name, None)) => return Some(name),
+    let parsed = parse_owner(&value);
+    parsed
+        .map_err(|refusal| {
+            findings.report(line, format!("{key} is {}, {refusal}", quote(&value)));
+        })
+        .ok()
+}
+
+/// The owner of records, from its text.
+///
+/// # Errors
+/// Why it is not one.
+pub(super) fn parse_owner(text: &str) -> Result<Name, String> {
+    match typed::one(text) {
+        Ok((name, _)) if name.label_count() == 0 => Err("the root: write another name".to_owned()),
+        Ok((name, None)) => Ok(name),
         Ok((below, Some(Scope::Below))) => {
             let wire = [b"\x01*", below.wire()].concat();
-            match Name::parse(&wire, 0) {
-                Ok((name, _)) => return Some(name),
-                Err(error) => error.to_string(),
-            }
+            let parsed = Name::parse(&wire, 0).map_err(|error| error.to_string());
+            Ok(parsed?.0)
         }
-        Ok((_, Some(_))) => {
+        Ok((_, Some(_))) => Err(
             "a name with a scope: write the name alone, or a wildcard as in \"*.x.example\""
-                .to_owned()
-        }
-        Err(why) => why.to_string(),
-    };
-    findings.report(line, format!("{key} is {}, {refusal}", quote(&value)));
-    None
+                .to_owned(),
+        ),
+        Err(why) => Err(why.to_string()),
+    }
 }
 
 /// The PTR records of a name's addresses.

@@ -67,7 +67,10 @@ pub(super) fn records(
 }
 
 /// The RDATA of a text.
-fn data(rtype: u16, text: &str) -> Result<Vec<u8>, String> {
+///
+/// # Errors
+/// Why the type has no such record.
+pub(super) fn data(rtype: u16, text: &str) -> Result<Vec<u8>, String> {
     match rtype {
         rtype::A => match text.parse::<IpAddr>() {
             Ok(IpAddr::V4(address)) => Ok(address.octets().to_vec()),

@@ -29,6 +29,7 @@ pub mod order;
 pub mod paths;
 pub mod pause;
 mod primary;
+pub(crate) mod public;
 pub mod publish;
 mod raw;
 mod reader;

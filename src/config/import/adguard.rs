@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use toml_edit::{Array, Value};
 
-use super::draft::{Draft, SourceLine, TURNED_OFF};
+use super::draft::{Draft, LOOPBACK, SourceLine, TURNED_OFF};
 use super::error::ImportError;
 use super::folder::{Folder, ReadFile};
 use super::list_urls::{self, ForeignList};
@@ -182,21 +182,7 @@ fn import_server(root: &Node, draft: &mut Draft) {
     if !draft.has("server", "listen") {
         draft.listen_everywhere(port, dns);
     }
-    for client in root.items_at(&["dns", "allowed_clients"]) {
-        match client.text().and_then(servers::network) {
-            Some(network) => draft.allow(network, &client.line),
-            None => draft.leave(
-                &client.line,
-                "dns.allowed_clients",
-                "clients are permitted by their address or network only",
-            ),
-        }
-    }
-    if !draft.has("server", "allow") {
-        draft.allow_private(dns);
-        let reason = "AdGuard Home answers every client: [server] allow has all private networks, add others";
-        draft.leave(dns, "dns.allowed_clients", reason);
-    }
+    import_clients(root, draft);
     for (key, to, bounds) in [
         ("cache_ttl_min", "min-ttl-secs", 0..=3600),
         ("cache_ttl_max", "max-ttl-secs", 1..=604_800),
@@ -223,6 +209,34 @@ fn import_server(root: &Node, draft: &mut Draft) {
             draft.number(("block", "ttl-secs"), secs, 1..=3600, &node.line);
         }
     }
+}
+
+/// The clients that are answered. Some that are named by other things than addresses must not become everyone.
+fn import_clients(root: &Node, draft: &mut Draft) {
+    let clients = root.items_at(&["dns", "allowed_clients"]);
+    for client in clients {
+        match client.text().and_then(servers::network) {
+            Some(network) => draft.allow(network, &client.line),
+            None => draft.leave(
+                &client.line,
+                "dns.allowed_clients",
+                "clients are permitted by their address or network only",
+            ),
+        }
+    }
+    if draft.has("server", "allow") {
+        return;
+    }
+    let Some(first) = clients.first() else {
+        draft.allow_private(&root.line);
+        let reason = "AdGuard Home answers every client: [server] allow has all private networks, add others";
+        return draft.leave(&root.line, "dns.allowed_clients", reason);
+    };
+    for network in LOOPBACK {
+        draft.push("server", "allow", *network, &first.line);
+    }
+    let reason = "none of the permitted clients carries over, so only this machine is answered: add their networks to [server] allow";
+    draft.leave(&first.line, "dns.allowed_clients", reason);
 }
 
 fn number<'n>(root: &'n Node, path: &[&str]) -> Option<(&'n Node, i64)> {

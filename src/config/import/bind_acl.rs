@@ -54,7 +54,7 @@ impl Clients {
 }
 
 /// Networks without the addresses of others.
-fn without(networks: &[IpNet], except: &[IpNet]) -> Vec<IpNet> {
+pub(super) fn without(networks: &[IpNet], except: &[IpNet]) -> Vec<IpNet> {
     except.iter().fold(networks.to_vec(), |networks, denied| {
         let parts = networks.into_iter();
         parts.flat_map(|network| minus(network, *denied)).collect()

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use toml_edit::Array;
 
+use super::super::web::WebUrl;
 use super::blocky_lists;
 use super::draft::{Draft, SourceLine};
-use super::duration::seconds;
+use super::duration::{millis, seconds};
 use super::error::ImportError;
 use super::folder::{Folder, ReadFile};
 use super::hosts::{self, HostsOptions};
@@ -178,14 +179,9 @@ fn import_upstreams(root: &Node, draft: &mut Draft) {
     if let Some(node) = root
         .at(&["upstreams", "timeout"])
         .or(root.at(&["upstreamTimeout"]))
-        && let Some(secs) = seconds(node, draft)
+        && let Some(millis) = millis(node, draft)
     {
-        draft.number(
-            ("upstream", "timeout-ms"),
-            secs.saturating_mul(1000),
-            100..=30_000,
-            &node.line,
-        );
+        draft.number(("upstream", "timeout-ms"), millis, 100..=30_000, &node.line);
     }
 }
 
@@ -297,19 +293,29 @@ fn import_local(folder: &Folder, root: &Node, draft: &mut Draft) {
         .iter()
         .chain(root.items_at(&["hostsFile", "filePath"]));
     for source in files {
-        let base = source.line.file.parent().unwrap_or(Path::new("."));
-        let path = source.text().unwrap_or_default();
-        match folder.find(base, path).and_then(|path| folder.read(&path)) {
-            Ok(file) => {
-                hosts::import_file(
-                    &file.path,
-                    &file,
-                    HostsOptions::default(),
-                    &source.line,
-                    draft,
-                );
-            }
-            Err(why) => draft.leave(&source.line, format!("hostsFile {path}"), why),
+        import_hosts(folder, source, draft);
+    }
+}
+
+/// A hosts file: its path, its URL, or its lines.
+fn import_hosts(folder: &Folder, source: &Node, draft: &mut Draft) {
+    let text = source.text().unwrap_or_default().trim_end();
+    let options = HostsOptions::default();
+    if text.contains('\n') {
+        for (line, text) in source.lines() {
+            hosts::add(text, options, &line, draft);
         }
+        return;
+    }
+    if text.contains("://") {
+        // What is no URL of the web may have a password as well.
+        let shown = WebUrl::parse(text).map_or("of a URL".to_owned(), |url| url.to_string());
+        let reason = "hosts files are read from files only: download it, and name the file";
+        return draft.leave(&source.line, format!("hostsFile {shown}"), reason);
+    }
+    let base = source.line.file.parent().unwrap_or(Path::new("."));
+    match folder.find(base, text).and_then(|path| folder.read(&path)) {
+        Ok(file) => hosts::import_file(&file.path, &file, options, &source.line, draft),
+        Err(why) => draft.leave(&source.line, format!("hostsFile {text}"), why),
     }
 }

@@ -88,11 +88,8 @@ fn import_list(
         return list_urls::add(&list, folder, &source.line, draft);
     }
     let mut rules = OwnRules::default();
-    for (offset, text) in text.lines().enumerate() {
-        let line = SourceLine {
-            number: source.line.number + 1 + offset as u32,
-            ..source.line.clone()
-        };
+    let block = source.at(&["source"]).unwrap_or(source);
+    for (line, text) in block.lines() {
         inline_rule(text, &line, &mut rules, draft);
     }
     let kind = if is_allow { "allow" } else { "block" };

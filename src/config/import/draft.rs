@@ -15,6 +15,9 @@ pub(super) use super::source::SourceLine;
 pub(super) const TURNED_OFF: &str =
     "it is turned off, so it is not in the result: add it if it shall hold";
 
+/// The networks of this machine.
+pub(super) const LOOPBACK: &[&str] = &["127.0.0.0/8", "::1/128"];
+
 /// The networks of clients at home: loopback, private and link-local addresses.
 const PRIVATE: &[&str] = &[
     "127.0.0.0/8",
@@ -30,6 +33,9 @@ const PRIVATE: &[&str] = &[
 pub(super) fn private_networks() -> impl Iterator<Item = IpNet> {
     PRIVATE.iter().filter_map(|network| network.parse().ok())
 }
+
+/// The most bytes of a file's name, without a number before it. File systems permit 255.
+const FILE_NAME_MAX: usize = 200;
 
 /// The configuration so far.
 #[derive(Default)]
@@ -200,9 +206,11 @@ impl Draft {
     fn unused_file(&self, wanted: &str) -> String {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         let plain = wanted.replace(|c| !is_plain(c), "-");
+        // The end has the kind of file.
+        let plain = &plain[plain.len().saturating_sub(FILE_NAME_MAX)..];
         let plain = match plain.starts_with('.') {
             true => format!("-{plain}"),
-            false => plain,
+            false => plain.to_owned(),
         };
         let is_used = |name: &str| self.files.iter().any(|(known, _)| known == name);
         let numbered = (2..).map(|number| format!("{number}-{plain}"));

@@ -4,14 +4,18 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use super::super::findings::quote;
+use super::super::local::{TTL_MAX_SECS, parse_owner};
+use super::super::local_record::{self, RECORDS};
 use super::draft::{Draft, SourceLine};
-use super::draft_parts::{ForwardDraft, LocalDraft};
+use super::draft_parts::{ForwardDraft, LocalDraft, RecordDraft, written};
 use super::servers::reverse_name;
 use crate::names::typed;
+use crate::policy::record::{self, LocalRecord, RecordError};
 use crate::wire::name::Name;
 
 impl Draft {
-    /// Adds a record of a local name. `*.x` is a wildcard. Values that are names must be valid.
+    /// Adds a record of a local name, unless `[[local]]` can't have it. `*.x` is a wildcard.
     pub(super) fn record(
         &mut self,
         name: &str,
@@ -24,40 +28,63 @@ impl Draft {
             Some(bare) => (bare, true),
             None => (name, false),
         };
-        let owner = match typed::one(bare) {
-            Ok((owner, None)) if owner.label_count() > 0 => owner,
+        let bare = match typed::one(bare) {
+            Ok((bare, None)) if bare.label_count() > 0 => bare,
             Ok(_) => return self.leave(line, name, "not the name of records"),
             Err(error) => return self.leave(line, name, error.to_string()),
         };
-        let value = value.into();
-        let at = self.index.locals.get(&(owner.clone(), is_wildcard));
-        let at = at.cloned().unwrap_or_default();
-        let contradicts = at.iter().any(|at| {
-            let mut keys = self.locals[*at].records.iter();
-            keys.any(|(other, text)| {
-                (*other == "cname") != (key == "cname") || *other == "cname" && *text != value
-            })
-        });
-        if contradicts {
-            let reason = "the name has a CNAME record and other records: remove one of them";
+        let owner = match parse_owner(&written(&bare, is_wildcard)) {
+            Ok(owner) => owner,
+            Err(why) => return self.leave(line, name, why),
+        };
+        let text = value.into();
+        let record = match parse_record(key, &text) {
+            Ok(record) => record,
+            Err(why) => return self.leave(line, format!("{key} of {name}"), why),
+        };
+        let at = self.index.locals.get(&owner).cloned();
+        let at = at.unwrap_or_default();
+        let known = at.iter().flat_map(|at| &self.locals[*at].records);
+        let mut all: Vec<_> = known.map(|known| known.record.clone()).collect();
+        if all.contains(&record) {
+            return;
+        }
+        all.push(record.clone());
+        if let Err(error) = record::check(&all) {
+            let reason = match error {
+                RecordError::CnameWithOthers => {
+                    "the name has a CNAME record and other records: remove one of them".to_owned()
+                }
+                other => other.to_string(),
+            };
             return self.leave(line, format!("{key} of {name}"), reason);
         }
+        let record = RecordDraft { key, text, record };
+        let ttl_secs = ttl_secs.map(|secs| self.ttl(secs, line));
         let same = |at: &&usize| self.locals[**at].ttl_secs == ttl_secs;
-        match at.iter().find(same).map(|at| &mut self.locals[*at]) {
-            Some(known) if known.records.contains(&(key, value.clone())) => {}
-            Some(known) => known.records.push((key, value)),
-            None => {
-                let sections = self.index.locals.entry((owner.clone(), is_wildcard));
-                sections.or_default().push(self.locals.len());
-                self.locals.push(LocalDraft {
-                    name: owner,
-                    ttl_secs,
-                    is_wildcard,
-                    records: vec![(key, value)],
-                    line: line.clone(),
-                });
-            }
+        if let Some(at) = at.iter().find(same) {
+            return self.locals[*at].records.push(record);
         }
+        let sections = self.index.locals.entry(owner);
+        sections.or_default().push(self.locals.len());
+        self.locals.push(LocalDraft {
+            name: bare,
+            ttl_secs,
+            is_wildcard,
+            records: vec![record],
+            line: line.clone(),
+        });
+    }
+
+    /// A TTL that `[[local]]` can have. Each one that is too long is reported once: a file may set it for all its names.
+    fn ttl(&mut self, secs: u32, line: &SourceLine) -> u32 {
+        if secs > TTL_MAX_SECS && self.index.long_ttls.insert(secs) {
+            let reason = format!(
+                "ttl-secs of local names must be 0 to {TTL_MAX_SECS}: {TTL_MAX_SECS} is used for all with this TTL"
+            );
+            self.leave(line, format!("TTL {secs}"), reason);
+        }
+        secs.min(TTL_MAX_SECS)
     }
 
     /// Adds an address record.
@@ -158,6 +185,24 @@ impl Draft {
     pub(super) fn is_below_block(&self, name: &Name) -> bool {
         (1..=name.label_count()).any(|labels| self.blocked.contains(name.ancestor(labels)))
     }
+}
+
+/// A record, without its TTL.
+///
+/// # Errors
+/// Why `[[local]]` can't have it.
+fn parse_record(key: &str, text: &str) -> Result<LocalRecord, String> {
+    let (_, rtype) = RECORDS
+        .iter()
+        .find(|(known, _)| *known == key)
+        .ok_or("not a type of records that [[local]] has")?;
+    let data = local_record::data(*rtype, text);
+    let data = data.map_err(|refusal| format!("{} is the value, {refusal}", quote(text)))?;
+    Ok(LocalRecord {
+        rtype: *rtype,
+        ttl_secs: None,
+        data: data.into(),
+    })
 }
 
 /// The name of a zone without the marks for its subtree.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use toml_edit::Value;
 
 use super::source::SourceLine;
+use crate::policy::record::LocalRecord;
 use crate::wire::name::Name;
 
 /// A key of a section that exists once.
@@ -29,9 +30,24 @@ pub(super) struct LocalDraft {
     pub(super) name: Name,
     pub(super) ttl_secs: Option<u32>,
     pub(super) is_wildcard: bool,
-    /// Keys and values of records.
-    pub(super) records: Vec<(&'static str, String)>,
+    pub(super) records: Vec<RecordDraft>,
     pub(super) line: SourceLine,
+}
+
+/// A record of a `[[local]]` section.
+pub(super) struct RecordDraft {
+    /// The key of its type.
+    pub(super) key: &'static str,
+    /// Its value as it is written.
+    pub(super) text: String,
+    /// The record that this text is. Its TTL is that of the section.
+    pub(super) record: LocalRecord,
+}
+
+/// The text of a local name, or of the wildcard below it.
+pub(super) fn written(name: &Name, is_wildcard: bool) -> String {
+    let prefix = if is_wildcard { "*." } else { "" };
+    format!("{prefix}{name}")
 }
 
 /// A zone with servers of its own.
@@ -44,8 +60,10 @@ pub(super) struct ForwardDraft {
 /// Where names are in the draft.
 #[derive(Default)]
 pub(super) struct NameIndex {
-    /// The sections of each name, and of each wildcard.
-    pub(super) locals: HashMap<(Name, bool), Vec<usize>>,
+    /// The sections of each owner.
+    pub(super) locals: HashMap<Name, Vec<usize>>,
+    /// TTLs of records that are too long.
+    pub(super) long_ttls: HashSet<u32>,
     pub(super) forwards: HashMap<Name, usize>,
     /// Addresses whose reverse name has its record from a hosts file.
     pub(super) pointers: HashSet<IpAddr>,

@@ -1,11 +1,11 @@
 //! Reads the files of another program's configuration. Included files count only if they are in the directory of the
 //! main file.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use super::super::shown::Show;
 use super::error::ImportError;
@@ -15,12 +15,18 @@ use super::tool::Tool;
 const FILE_MAX: u64 = 16 << 20;
 /// The maximum number of files that one configuration may have.
 const FILES_MAX: usize = 1000;
+/// The maximum size of all files of a configuration together, in bytes. A file that is read again counts again.
+const TOTAL_MAX: u64 = 64 << 20;
 
 /// The directory of a configuration.
 pub(super) struct Folder {
     root: PathBuf,
     /// The number of files that were read.
     count: Cell<usize>,
+    /// Their bytes.
+    bytes: Cell<u64>,
+    /// Files that are being read, with their texts, which exist as long as they are.
+    open: RefCell<Vec<(PathBuf, Weak<str>)>>,
 }
 
 /// A file that was read.
@@ -42,6 +48,8 @@ impl Folder {
             Self {
                 root: root.to_owned(),
                 count: Cell::new(0),
+                bytes: Cell::new(0),
+                open: RefCell::default(),
             }
         };
         let metadata = fs::metadata(path);
@@ -67,49 +75,30 @@ impl Folder {
 
     /// Reads the main file.
     pub(super) fn read_main(&self, path: &Path) -> Result<ReadFile, ImportError> {
-        let io = |error| ImportError::Io {
-            path: path.to_owned(),
-            error,
-        };
-        let mut bytes = Vec::new();
-        let file = File::open(path).map_err(io)?;
-        file.take(FILE_MAX + 1)
-            .read_to_end(&mut bytes)
-            .map_err(io)?;
-        if let Some(kind) = archive(&bytes) {
-            return Err(ImportError::Archive {
-                path: path.to_owned(),
-                kind,
-            });
-        }
-        if bytes.starts_with(b"SQLite format 3\0") {
-            return Err(ImportError::Database {
-                path: path.to_owned(),
-            });
-        }
-        if bytes.len() as u64 > FILE_MAX {
-            return Err(ImportError::TooLarge {
-                path: path.to_owned(),
-                max: FILE_MAX,
-            });
-        }
-        match String::from_utf8(bytes) {
-            Ok(text) => Ok(ReadFile {
-                path: path.into(),
-                text: text.trim_start_matches('\u{feff}').into(),
-            }),
-            Err(error) => {
-                let valid = error.utf8_error().valid_up_to();
-                let lines = error.as_bytes()[..valid]
-                    .iter()
-                    .filter(|byte| **byte == b'\n');
-                let line = u32::try_from(lines.count() + 1).unwrap_or(u32::MAX);
-                Err(ImportError::NotUtf8 {
-                    path: path.to_owned(),
-                    line,
-                })
-            }
-        }
+        let file = read(path)?;
+        self.note(&file);
+        Ok(file)
+    }
+
+    fn note(&self, file: &ReadFile) {
+        self.bytes.set(self.bytes.get() + file.text.len() as u64);
+        let mut open = self.open.borrow_mut();
+        open.retain(|(_, text)| text.strong_count() > 0);
+        // A path that can't be resolved any more is not read again either.
+        open.extend(
+            file.path
+                .canonicalize()
+                .ok()
+                .map(|path| (path, Rc::downgrade(&file.text))),
+        );
+    }
+
+    /// Whether a file is being read, so that one that it includes would include it again.
+    fn is_open(&self, path: &Path) -> bool {
+        let path = path.canonicalize().ok();
+        let open = self.open.borrow();
+        let mut open = open.iter().filter(|(_, text)| text.strong_count() > 0);
+        open.any(|(known, _)| Some(known) == path.as_ref())
     }
 
     /// Reads an included file.
@@ -121,7 +110,19 @@ impl Folder {
         if self.count.get() > FILES_MAX {
             return Err(format!("the configuration has more than {FILES_MAX} files"));
         }
-        self.read_main(path).map_err(|error| error.to_string())
+        if self.is_open(path) {
+            let path = path.shown();
+            return Err(format!("{path} is included again, in a circle"));
+        }
+        let file = read(path).map_err(|error| error.to_string())?;
+        self.note(&file);
+        if self.bytes.get() > TOTAL_MAX {
+            let mib = TOTAL_MAX >> 20;
+            return Err(format!(
+                "the files of the configuration have more than {mib} MiB together"
+            ));
+        }
+        Ok(file)
     }
 
     /// The file or directory with a path of the configuration. A relative path is relative to `base`. An absolute one
@@ -207,6 +208,53 @@ impl Folder {
         match (path.canonicalize(), self.root.canonicalize()) {
             (Ok(path), Ok(root)) => path.starts_with(root),
             _ => false,
+        }
+    }
+}
+
+/// Reads a file as text.
+fn read(path: &Path) -> Result<ReadFile, ImportError> {
+    let io = |error| ImportError::Io {
+        path: path.to_owned(),
+        error,
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(io)?;
+    file.take(FILE_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(io)?;
+    if let Some(kind) = archive(&bytes) {
+        return Err(ImportError::Archive {
+            path: path.to_owned(),
+            kind,
+        });
+    }
+    if bytes.starts_with(b"SQLite format 3\0") {
+        return Err(ImportError::Database {
+            path: path.to_owned(),
+        });
+    }
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(ImportError::TooLarge {
+            path: path.to_owned(),
+            max: FILE_MAX,
+        });
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(ReadFile {
+            path: path.into(),
+            text: text.trim_start_matches('\u{feff}').into(),
+        }),
+        Err(error) => {
+            let valid = error.utf8_error().valid_up_to();
+            let lines = error.as_bytes()[..valid]
+                .iter()
+                .filter(|byte| **byte == b'\n');
+            let line = u32::try_from(lines.count() + 1).unwrap_or(u32::MAX);
+            Err(ImportError::NotUtf8 {
+                path: path.to_owned(),
+                line,
+            })
         }
     }
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use toml_edit::Value;
 
-use super::super::web::WebUrl;
+use super::super::public::is_public;
+use super::super::web::{WebHost, WebUrl};
 use super::draft::{Draft, SourceLine};
 use super::folder::{Folder, absolute};
 
@@ -69,12 +70,24 @@ pub(super) fn web_url(source: &str) -> Result<WebUrl, String> {
     Ok(url)
 }
 
-/// A URL as a list has it. Its host may be asked without encryption if it has to be.
+/// A URL as a list has it, with its query. Its host may be asked without encryption, or in the own network, if it has to be.
 pub(super) fn permitted(url: &WebUrl, line: &SourceLine, draft: &mut Draft) -> String {
+    let host = url.host();
     if !url.is_https() {
-        draft.push("download", "allow-http", url.host().to_string(), line);
+        draft.push("download", "allow-http", host.to_string(), line);
     }
-    url.to_string()
+    if is_private(&host) {
+        draft.push("download", "allow-private", host.to_string(), line);
+    }
+    url.without_login()
+}
+
+/// Whether a host is not public by its text. That of another name is only known when it is resolved.
+fn is_private(host: &WebHost) -> bool {
+    match host {
+        WebHost::Address(address) => !is_public(*address),
+        WebHost::Name(name) => name == "localhost" || name.ends_with(".localhost"),
+    }
 }
 
 /// A name for a list: the host of its URL, or the owner if the host has files of many, and the end of the path.

@@ -49,6 +49,18 @@ impl Node {
         }
     }
 
+    /// The lines of a text of several lines, which begins behind its own line.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (SourceLine, &str)> {
+        let lines = self.text().unwrap_or_default().lines();
+        lines.zip(1_u32..).map(|(text, offset)| {
+            let line = SourceLine {
+                number: self.line.number.saturating_add(offset),
+                ..self.line.clone()
+            };
+            (line, text)
+        })
+    }
+
     /// The text of a key's value.
     pub(super) fn text_at(&self, path: &[&str]) -> Option<&str> {
         self.at(path)?.text()

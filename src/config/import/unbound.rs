@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
+use super::bind_acl::without;
 use super::draft::{Draft, SourceLine};
 use super::folder::{Folder, ReadFile, absolute};
 use super::list_urls;
@@ -54,6 +55,7 @@ fn import_server(
     let attributes = || servers().flat_map(|clause| &clause.attributes);
     let last = |key: &str| attributes().rfind(|attribute| attribute.key == key);
     let number = |key: &str| last(key)?.value().parse::<u32>().ok();
+    let mut clients = Vec::new();
     let port = number("port")
         .and_then(|port| port.try_into().ok())
         .unwrap_or(53);
@@ -68,7 +70,7 @@ fn import_server(
                     "the server listens on addresses: name those of the interface",
                 ),
             },
-            "access-control" => access(attribute, draft),
+            "access-control" => access(attribute, &mut clients, draft),
             "local-zone" => zones.zone(&attribute.values, line, draft),
             "local-data" => zones.data(value, line, draft),
             "local-data-ptr" => zones.pointer(value, line, draft),
@@ -106,6 +108,7 @@ fn import_server(
             _ => other_setting(attribute, draft),
         }
     }
+    allow(&clients, draft);
     cache_size(last("msg-cache-size"), last("rrset-cache-size"), draft);
     if !draft.has("server", "listen") {
         draft.push("server", "listen", format!("127.0.0.1:{port}"), first);
@@ -113,32 +116,57 @@ fn import_server(
     }
 }
 
-fn access(attribute: &Attribute, draft: &mut Draft) {
+/// Clients with what they may do.
+struct Access {
+    network: IpNet,
+    is_permitted: bool,
+    line: SourceLine,
+}
+
+fn access(attribute: &Attribute, clients: &mut Vec<Access>, draft: &mut Draft) {
     let line = &attribute.line;
-    let network: Option<IpNet> = servers::network(attribute.value());
+    let network = servers::network(attribute.value());
     let action = attribute.values.get(1).map_or("", String::as_str);
-    match (network, action) {
-        (Some(network), "allow" | "allow_snoop" | "allow_setrd" | "allow_cookie") => {
-            draft.allow(network, line);
-        }
-        // All clients that are not permitted are refused.
-        (Some(network), "refuse" | "refuse_non_local") if network.prefix_len() == 0 => {}
-        (Some(_), "deny" | "deny_non_local") => {
-            draft.leave(
-                line,
-                attribute.shown(),
-                "clients that are not in [server] allow get REFUSED, not silence",
-            );
-        }
-        (Some(_), "refuse" | "refuse_non_local") => {
-            let reason = "all clients outside of [server] allow are refused; check that no permitted network contains this one";
+    let permitted = match action {
+        "allow" | "allow_snoop" | "allow_setrd" | "allow_cookie" => Some(true),
+        "deny" | "deny_non_local" | "refuse" | "refuse_non_local" => Some(false),
+        _ => None,
+    };
+    let (Some(network), Some(is_permitted)) = (network, permitted) else {
+        let reason = "not a network and an action that Tapis knows";
+        return draft.leave(line, attribute.shown(), reason);
+    };
+    match action {
+        "deny" => {
+            let reason = "clients that are not in [server] allow get REFUSED, not silence";
             draft.leave(line, attribute.shown(), reason);
         }
-        _ => draft.leave(
-            line,
-            attribute.shown(),
-            "not a network and an action that Tapis knows",
-        ),
+        "deny_non_local" | "refuse_non_local" => {
+            let reason = "clients that are not in [server] allow get REFUSED for local names, too";
+            draft.leave(line, attribute.shown(), reason);
+        }
+        _ => {}
+    }
+    // Of two lines on the same network, the last one counts.
+    clients.retain(|known| known.network != network);
+    clients.push(Access {
+        network,
+        is_permitted,
+        line: line.clone(),
+    });
+}
+
+/// Permits clients. Of all networks that contain a client, the smallest one counts. One within a larger network that is
+/// permitted, too, has its own part of the result.
+fn allow(clients: &[Access], draft: &mut Draft) {
+    let denied = clients.iter().filter(|client| !client.is_permitted);
+    let denied: Vec<_> = denied.map(|client| client.network).collect();
+    for client in clients.iter().filter(|client| client.is_permitted) {
+        let smaller = |other: &IpNet| client.network.contains(other);
+        let smaller: Vec<_> = denied.iter().copied().filter(smaller).collect();
+        for network in without(&[client.network], &smaller) {
+            draft.allow(network, &client.line);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use toml_edit::{Array, Value};
 
 use super::super::shown::Show;
 use super::draft::{Draft, SourceLine};
-use super::draft_parts::{ForwardDraft, LocalDraft};
+use super::draft_parts::{ForwardDraft, LocalDraft, written};
 use super::source::NotCarried;
 use super::tool::Tool;
 use crate::wire::name::Name;
@@ -75,8 +75,7 @@ fn allow_local_names(draft: &mut Draft) {
     let covered = |name: &Name| draft.local_first || draft.is_below_block(name);
     let mut names = BTreeSet::new();
     for local in draft.locals.iter().filter(|local| covered(&local.name)) {
-        let prefix = if local.is_wildcard { "*." } else { "" };
-        names.insert(format!("{prefix}{}\n", local.name));
+        names.insert(written(&local.name, local.is_wildcard) + "\n");
     }
     let mut lines = draft.locals.iter().map(|local| &local.line);
     let Some(line) = lines.next().cloned().filter(|_| !names.is_empty()) else {
@@ -115,12 +114,15 @@ fn write_state(text: &mut String, draft: &Draft) {
 
 fn write_local(text: &mut String, local: &LocalDraft) {
     header(text, "[[local]]", &local.line);
-    let prefix = if local.is_wildcard { "*." } else { "" };
-    key(text, "name", &format!("{prefix}{}", local.name).into());
-    let keys: BTreeSet<_> = local.records.iter().map(|(key, _)| *key).collect();
+    key(
+        text,
+        "name",
+        &written(&local.name, local.is_wildcard).into(),
+    );
+    let keys: BTreeSet<_> = local.records.iter().map(|record| record.key).collect();
     for wanted in keys {
-        let values = local.records.iter().filter(|(key, _)| *key == wanted);
-        let values: Vec<_> = values.map(|(_, value)| value.as_str()).collect();
+        let values = local.records.iter().filter(|record| record.key == wanted);
+        let values: Vec<_> = values.map(|record| record.text.as_str()).collect();
         match values[..] {
             [value] if matches!(wanted, "cname" | "ptr") => key(text, wanted, &value.into()),
             _ => key(text, wanted, &values.into_iter().collect::<Array>().into()),

@@ -184,3 +184,15 @@ schema_version: 6
     let imported_newer = imported(Tool::Adguard, &[("AdGuardHome.yaml", &newer)]);
     assert_eq!(left(&imported_newer)[0].1, "schema_version");
 }
+
+#[test]
+fn if_no_permitted_client_carries_over_only_this_machine_is_answered() {
+    let text = "dns:\n  allowed_clients:\n    - my-phone\nuser_rules: []\n";
+    let imported = imported(Tool::Adguard, &[("AdGuardHome.yaml", text)]);
+    assert_eq!(
+        value(&imported, "server", "allow"),
+        r#"["127.0.0.0/8", "::1/128"]"#
+    );
+    let reason = &imported.left.last().expect("a reason").reason;
+    assert!(reason.contains("only this machine is answered"), "{reason}");
+}

@@ -218,3 +218,26 @@ fn files_of_other_versions_of_pihole_are_named() {
     assert!(found.contains(&(1, "setupVars.conf")), "{found:?}");
     assert!(found.contains(&(1, "adlists.list")), "{found:?}");
 }
+
+#[test]
+fn a_directory_that_includes_itself_is_read_once_and_the_size_of_all_files_is_limited() {
+    let again = "conf-dir=more\naddress=/ads.example/#\n";
+    let files = [
+        ("dnsmasq.conf", "no-hosts\nno-resolv\nconf-dir=more\n"),
+        ("more/a.conf", again),
+        ("more/b.conf", again),
+    ];
+    let imported = try_import(Tool::Dnsmasq, &files).expect("an import");
+    let reasons = imported.left.iter().map(|left| &left.reason);
+    let circles = reasons.filter(|reason| reason.contains("in a circle"));
+    // Each of the two files includes itself, within the other one as well.
+    assert_eq!(circles.count(), 6, "{:?}", imported.left);
+
+    let large = format!("#{}\n", "x".repeat(15 << 20));
+    let main = "no-hosts\nno-resolv\n".to_owned() + &"conf-file=large.conf\n".repeat(5);
+    let files = [("dnsmasq.conf", &*main), ("large.conf", &large)];
+    let imported = try_import(Tool::Dnsmasq, &files).expect("an import");
+    let reason = &imported.left[0].reason;
+    assert!(reason.contains("more than 64 MiB"), "{reason}");
+    assert_eq!(imported.left[0].line, 7);
+}

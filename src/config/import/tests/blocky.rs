@@ -216,3 +216,34 @@ blocking:
         );
     }
 }
+
+#[test]
+fn hosts_in_the_configuration_itself_are_local_names() {
+    let text = "\
+hostsFile:
+  sources:
+    - |
+      # inline
+      192.168.1.5 nas.lan
+      not-an-address x.lan
+";
+    let imported = imported(Tool::Blocky, &[("config.yml", text)]);
+    assert_eq!(
+        sections(&imported, "[[local]]"),
+        [
+            r#"name = "5.1.168.192.in-addr.arpa"; ptr = "nas.lan""#,
+            r#"name = "nas.lan"; a = ["192.168.1.5"]"#,
+        ]
+    );
+    let found = left(&imported);
+    assert!(found.contains(&(6, "a line of hosts")), "{found:?}");
+}
+
+#[test]
+fn a_timeout_of_less_than_a_second_carries_over() {
+    for (timeout, expected) in [("500ms", "500"), ("1s500ms", "1500"), ("0.5s", "500")] {
+        let text = format!("upstreams:\n  timeout: {timeout}\n");
+        let imported = imported(Tool::Blocky, &[("config.yml", &text)]);
+        assert_eq!(value(&imported, "upstream", "timeout-ms"), expected);
+    }
+}

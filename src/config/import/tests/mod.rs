@@ -1,9 +1,11 @@
 mod adguard;
 mod bad_input;
+mod bad_records;
 mod bind;
 mod blocky;
 mod dnscrypt;
 mod dnsmasq;
+mod downloads;
 mod forwards;
 mod hosts;
 mod pihole;

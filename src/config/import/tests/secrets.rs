@@ -45,6 +45,18 @@ const WITH_SECRETS: &[(Tool, &str, &str, &str)] = &[
         "user_rules: []\ndns:\n  fallback_dns:\n    - sdns://hunter2\n",
         "dns.fallback_dns sdns://",
     ),
+    (
+        Tool::Blocky,
+        "config.yml",
+        "hostsFile:\n  sources:\n    - https://me:hunter2@lists.example/hosts?key=hunter2\n",
+        "hostsFile https://lists.example/hosts?...",
+    ),
+    (
+        Tool::Blocky,
+        "config.yml",
+        "hostsFile:\n  sources:\n    - ftp://me:hunter2@lists.example/hosts\n",
+        "hostsFile of a URL",
+    ),
 ];
 
 #[test]

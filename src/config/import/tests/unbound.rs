@@ -179,3 +179,25 @@ fn recursion_encryption_and_views_are_reported_with_their_lines() {
     );
     assert!(sections(&imported, "[[forward]]").is_empty());
 }
+
+#[test]
+fn of_all_networks_that_contain_a_client_the_smallest_one_counts() {
+    let text = "\
+server:
+  access-control: 10.0.0.0/14 allow
+  access-control: 10.1.0.0/16 refuse
+  access-control: 10.2.0.0/15 deny
+  access-control: 10.1.2.0/24 allow
+  access-control: 192.168.0.0/16 allow
+  access-control: 192.168.0.0/16 refuse
+forward-zone:
+  name: .
+  forward-addr: 9.9.9.9
+";
+    let imported = imported(Tool::Unbound, &[("unbound.conf", text)]);
+    assert_eq!(
+        value(&imported, "server", "allow"),
+        r#"["10.0.0.0/16", "10.1.2.0/24"]"#
+    );
+    assert_eq!(left(&imported), [(4, "access-control: 10.2.0.0/15 deny")]);
+}
