@@ -299,6 +299,10 @@ fn a_pattern_without_an_end_is_suppressed_in_a_line_that_the_file_ends_in() {
         assert_eq!(read.suppressed.left_out, [(Protection::Cut, 1)]);
         let whole = guards.read("||goo\n||ads*.example^");
         assert_eq!((whole.lines, whole.suppressed.total()), (vec![1, 2], 0));
+        let regex = guards.read("||goo\n/^goo[0-9]/");
+        assert_eq!((regex.lines, regex.suppressed.total()), (vec![1, 2], 0));
+        let modified = guards.read("||goo\n/^goo[0-9]/$denyallow=goo.ex");
+        assert_eq!(modified.lines, [1]);
     }
     let mut guards = Guards::new(&[], &[]);
     for (format, text, cut) in [
