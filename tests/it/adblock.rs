@@ -3,5 +3,6 @@
 mod broken;
 mod filter;
 mod model;
+mod room;
 mod serving;
 mod table;

@@ -258,11 +258,15 @@ impl Work<'_> {
         let triggers = triggers.map_err(CompileError::TooLarge)?;
         let sources = clauses.table().iter();
         let sources: Vec<_> = sources.map(|(clause, _)| clause.source).collect();
+        let with_patterns = self.triggers.pattern_clauses();
+        let with_patterns = with_patterns
+            .map(|clause| sources[clause as usize])
+            .collect();
         let mut writer = Writer::new(file, key.clone(), pairs, clauses).map_err(failed)?;
         let named = |source: u16| &*plan.lists[usize::from(source)].name;
         match writer.add_triggers(triggers, named) {
             Err(WriteError::TooLarge(error))
-                if refuse_by_patterns(&plan.lists, &mut self.states, &error) =>
+                if refuse_by_patterns(&plan.lists, &mut self.states, &with_patterns, &error) =>
             {
                 return Ok(None);
             }

@@ -1,5 +1,7 @@
 //! The state of a list in a compilation.
 
+use std::collections::HashSet;
+
 use super::plan::PlanList;
 use crate::control::guard::reading::Reading;
 use crate::control::sources::lists::load::Refusal;
@@ -19,20 +21,31 @@ impl ListState {
     }
 }
 
-/// Refuses the list that was read and whose patterns are the cause of this error. Returns whether there is one.
+/// Refuses the list that was read and whose patterns are the cause of this error. If the patterns of a list whose rules are
+/// carried over have no room any more, that is the last list before it that was read and has patterns. `with_patterns` are the
+/// numbers of such lists. Returns whether there is one.
 pub(super) fn refuse_by_patterns(
     lists: &[PlanList],
     states: &mut [ListState],
+    with_patterns: &HashSet<u16>,
     error: &TooLarge,
 ) -> bool {
-    let mut named = lists.iter().zip(states).filter(|(list, state)| {
-        error.list() == Some(&*list.name) && matches!(state, ListState::Read(_))
-    });
-    let Some((list, state)) = named.next() else {
+    let Some(named) = lists
+        .iter()
+        .position(|list| error.list() == Some(&*list.name))
+    else {
         return false;
     };
-    *state = ListState::Refused(Refusal::TooLarge {
-        path: list.path.clone(),
+    let is_work = matches!(error, TooLarge::PatternWork { .. });
+    let mut culprits = (0..=named).rev().filter(|&number| {
+        let may_be = number == named || is_work && with_patterns.contains(&(number as u16));
+        may_be && states[number].counts()
+    });
+    let Some(number) = culprits.next() else {
+        return false;
+    };
+    states[number] = ListState::Refused(Refusal::TooLarge {
+        path: lists[number].path.clone(),
         source: error.clone(),
     });
     true

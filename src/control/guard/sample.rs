@@ -35,7 +35,8 @@ const LABELS: [[&str; 2]; 3] = [
 /// Labels that important names often have.
 const USUAL: [&str; 3] = ["www", "mail", "login"];
 
-/// The patterns of a set that match names below `parent`: all sampled names right below it, or all that are deeper.
+/// The patterns of a set that match names below `parent`: all sampled names right below it, all that are deeper, or all that
+/// have the same usual label below the sampled one.
 pub(super) fn matching_below(set: &PatternSet, parent: &Name) -> Vec<usize> {
     let matching_all = |labels: &dyn Fn(usize) -> String| {
         let mut matching = matching(set, &labels(0), parent);
@@ -53,6 +54,12 @@ pub(super) fn matching_below(set: &PatternSet, parent: &Name) -> Vec<usize> {
         let [label, below] = LABELS[which];
         format!("{below}.{label}")
     }));
+    for usual in USUAL {
+        found.extend(matching_all(&|which| {
+            let [label, _] = LABELS[which];
+            format!("{usual}.{label}")
+        }));
+    }
     found
 }
 
@@ -113,6 +120,10 @@ mod tests {
             (r"^[a-z]{7}\.co\.id$", false),
             (r"^ad.*\.co\.id$", false),
             (r"rumok", false),
+            (r"(^|\.)www\.", true),
+            (r"^www", true),
+            (r"^(mail|ads)\.", true),
+            (r"^ads\.", false),
         ] {
             let set = PatternSet::new([pattern]).expect("valid");
             let found = !matching_below(&set, &parent).is_empty();

@@ -174,7 +174,10 @@ fn patterns_are_tried_on_names_below_protected_ones() {
         ("/^www\\.bank/", Some(".bank.example")),
         ("/^.+\\.bank\\.example$/", Some(".bank.example")),
         ("/.\\.gov\\.example$/", Some("*.gov.example")),
-        ("||login.", Some(".bank.example")),
+        ("/^login\\.bank/", Some(".bank.example")),
+        ("||login.", Some("the top-level domain com")),
+        ("||www", Some("the top-level domain com")),
+        ("||ads.", None),
         ("||www.one", Some("www.one.example")),
         ("/^bank\\.example$/", Some(".bank.example")),
         ("/^gov\\.example$/", None),
@@ -299,6 +302,10 @@ fn a_pattern_without_an_end_is_suppressed_in_a_line_that_the_file_ends_in() {
         assert_eq!(read.suppressed.left_out, [(Protection::Cut, 1)]);
         let whole = guards.read("||goo\n||ads*.example^");
         assert_eq!((whole.lines, whole.suppressed.total()), (vec![1, 2], 0));
+        let regex = guards.read("||goo\n/^goo[0-9]/");
+        assert_eq!((regex.lines, regex.suppressed.total()), (vec![1, 2], 0));
+        let modified = guards.read("||goo\n/^goo[0-9]/$denyallow=goo.ex");
+        assert_eq!(modified.lines, [1]);
     }
     let mut guards = Guards::new(&[], &[]);
     for (format, text, cut) in [

@@ -56,6 +56,11 @@ impl Triggers {
         prefixes.chain(self.patterns.iter().map(|(_, clause)| *clause))
     }
 
+    /// The clause of each rule with a pattern.
+    pub fn pattern_clauses(&self) -> impl Iterator<Item = u32> {
+        self.patterns.iter().map(|(_, clause)| *clause)
+    }
+
     /// Adds a rule with a pattern as its trigger.
     pub fn add_pattern(&mut self, pattern: &str, clause: u32) {
         self.patterns.push((pattern.to_owned(), clause));

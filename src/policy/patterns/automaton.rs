@@ -87,6 +87,19 @@ impl Automaton {
             + size_of_val(&*self.matches)
     }
 
+    /// The patterns that match some text, ascending.
+    pub(super) fn patterns(&self) -> Vec<u32> {
+        let mut patterns = self.matches.to_vec();
+        patterns.sort_unstable();
+        patterns.dedup();
+        patterns
+    }
+
+    /// The lowest index of a pattern.
+    pub(super) fn lowest(&self) -> u32 {
+        self.lowest
+    }
+
     /// Calls `each` with the index of every pattern that matches, possibly several times. `each` returns from which index on
     /// further matches do not matter. Returns the number of steps.
     #[inline]

@@ -1,12 +1,13 @@
 //! Limits the work of one lookup that is caused by all patterns of an image together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 
 use super::automaton::Automaton;
 use super::grams::Grams;
 use super::limits::{
-    LISTS_AT_LEAST, MAX_COMPARED, MAX_FILTERED_RUNS, MAX_MEMORY, MAX_SETS, MAX_UNFILTERED_AUTOMATA,
-    MAX_UNFILTERED_MEMORY,
+    LIST_COMPARED, LIST_FILTERED_RUNS, LISTS_AT_LEAST, MAX_COMPARED, MAX_FILTERED_RUNS, MAX_MEMORY,
+    MAX_SETS, MAX_UNFILTERED_AUTOMATA, MAX_UNFILTERED_MEMORY,
 };
 use super::text::MAX_WINDOWS;
 
@@ -70,7 +71,7 @@ impl SearchCost {
         for (window, _) in runs {
             *self.runs.entry(window).or_default() += 1;
         }
-        for window in grams.compared() {
+        for (window, _) in grams.compared() {
             *self.compared.entry(window).or_default() += 1;
         }
     }
@@ -108,6 +109,26 @@ impl SearchCost {
         }
     }
 
+    /// The automata of a set that are to be left out so that it fits beside this work of its list, by their numbers. They
+    /// have the fullest windows, and `lowest` is higher for them than for the others there.
+    pub(super) fn automata_beyond_list(
+        &self,
+        grams: &Grams,
+        lowest: impl Fn(u32) -> u32,
+    ) -> HashSet<u32> {
+        let own = grams
+            .runs()
+            .map(|(window, group)| (window, (lowest(group), group)));
+        let beyond = beyond(&self.runs, own, LIST_FILTERED_RUNS);
+        beyond.into_iter().map(|(_, group)| group).collect()
+    }
+
+    /// The patterns of a set that are to be left out so that it fits beside this work of its list: of those that are nothing
+    /// but a literal, the last ones at the fullest windows.
+    pub(super) fn literals_beyond_list(&self, grams: &Grams) -> HashSet<u32> {
+        beyond(&self.compared, grams.compared(), LIST_COMPARED)
+    }
+
     /// The number of sets.
     #[cfg(test)]
     pub(super) fn sets(&self) -> usize {
@@ -122,7 +143,46 @@ impl SearchCost {
 
 /// The sum of the [`MAX_WINDOWS`] highest counts. A name without escapes has no more windows.
 fn worst(by_window: &HashMap<u32, usize>) -> usize {
-    let mut counts: Vec<_> = by_window.values().copied().collect();
+    worst_of(by_window.values().copied().collect())
+}
+
+/// What has no room if each window has the same, so that the [`MAX_WINDOWS`] fullest ones together are within the limit. What
+/// is lower than the others stays.
+fn beyond<T: Copy + Ord + Hash>(
+    before: &HashMap<u32, usize>,
+    own: impl Iterator<Item = (u32, T)>,
+    limit: usize,
+) -> HashSet<T> {
+    let mut by_window: HashMap<u32, BTreeSet<T>> = HashMap::new();
+    for (window, target) in own {
+        by_window.entry(window).or_default().insert(target);
+    }
+    let others = before
+        .iter()
+        .filter(|(window, _)| !by_window.contains_key(window));
+    let others = others.map(|(_, count)| (*count, *count));
+    let before = |window: &u32| before.get(window).copied().unwrap_or_default();
+    let own = by_window.iter().map(|(window, targets)| {
+        let before = before(window);
+        (before, before + targets.len())
+    });
+    let counts: Vec<_> = own.chain(others).collect();
+    let fits = |each: &usize| {
+        let within = counts
+            .iter()
+            .map(|(before, all)| *before.max(all.min(each)));
+        worst_of(within.collect()) <= limit
+    };
+    let most = counts.iter().map(|(_, all)| *all).max().unwrap_or_default();
+    let each = (0..most).rev().find(fits).unwrap_or_default();
+    let beyond = by_window.iter().flat_map(|(window, targets)| {
+        let room = each.saturating_sub(before(window));
+        targets.iter().skip(room).copied()
+    });
+    beyond.collect()
+}
+
+fn worst_of(mut counts: Vec<usize>) -> usize {
     if counts.len() > MAX_WINDOWS {
         counts.select_nth_unstable_by(MAX_WINDOWS, |one, other| other.cmp(one));
     }

@@ -182,12 +182,12 @@ impl Grams {
         })
     }
 
-    /// For each literal that is a whole pattern, the windows at which it is compared. A window that several of these
-    /// literals have is repeated.
-    pub(super) fn compared(&self) -> impl Iterator<Item = u32> {
-        let patterns = self.entries.iter();
-        let patterns = patterns.filter(|entry| matches!(entry.target, Target::Pattern(_)));
-        patterns.map(|entry| entry.window)
+    /// For each literal that is a whole pattern, the windows at which it is compared, with the pattern.
+    pub(super) fn compared(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.entries.iter().filter_map(|entry| match entry.target {
+            Target::Pattern(pattern) => Some((entry.window, pattern)),
+            Target::Group(_) => None,
+        })
     }
 
     /// The memory that the table takes, in bytes.

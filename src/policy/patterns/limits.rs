@@ -38,6 +38,18 @@ pub(super) const MAX_MEMORY: usize = 256 << 20;
 /// of an image. Of the automata for filtered patterns, that is 512; 5,000 patterns like those of public lists need 347.
 pub(super) const LISTS_AT_LEAST: usize = 8;
 
+/// The number of automata of patterns without a literal that a list may have.
+pub const LIST_UNFILTERED_AUTOMATA: usize = MAX_UNFILTERED_AUTOMATA / LISTS_AT_LEAST;
+
+/// Their size for a list, in bytes.
+pub const LIST_UNFILTERED_MEMORY: usize = MAX_UNFILTERED_MEMORY / LISTS_AT_LEAST;
+
+/// The number of automata that the 253 worst windows of a list may lead to.
+pub const LIST_FILTERED_RUNS: usize = MAX_FILTERED_RUNS / LISTS_AT_LEAST;
+
+/// The number of literals that a list may have at its 253 worst windows.
+pub const LIST_COMPARED: usize = MAX_COMPARED / LISTS_AT_LEAST;
+
 /// How often the places of patterns that match all names are given to others of the set. Each time costs as much as to
 /// build the set.
 pub(super) const MAX_ROUNDS: usize = 8;

@@ -19,7 +19,10 @@ use self::build::{MAX_AUTOMATA, ParsedPatterns, Parts, build};
 pub use self::cost::{SearchCost, TooMuchWork};
 pub use self::error::{PatternError, Problem};
 use self::grams::{Grams, Target};
-pub use self::limits::{MAX_LENGTH, MAX_PATTERNS, MAX_UNFILTERED};
+pub use self::limits::{
+    LIST_COMPARED, LIST_FILTERED_RUNS, LIST_UNFILTERED_AUTOMATA, LIST_UNFILTERED_MEMORY,
+    MAX_LENGTH, MAX_PATTERNS, MAX_UNFILTERED,
+};
 use self::limits::{MAX_ROUNDS, SAMPLE};
 pub use self::text::NameText;
 use crate::wire::name::Name;
@@ -140,6 +143,28 @@ impl PatternSet {
     /// Adds the work that the set can cause in a search.
     pub fn add_cost(&self, cost: &mut SearchCost) {
         cost.add(&self.grams, &self.unfiltered, self.memory());
+    }
+
+    /// The patterns that are matched against every name, in their order.
+    pub fn unfiltered(&self) -> Vec<usize> {
+        let automata = self.unfiltered.iter();
+        let patterns = automata.flat_map(Automaton::patterns);
+        let mut patterns: Vec<_> = patterns.map(|pattern| pattern as usize).collect();
+        patterns.sort_unstable();
+        patterns
+    }
+
+    /// The patterns that are to be left out because too many look for the same texts, if the patterns of the same list in
+    /// other sets cost `before`. The first ones that look for a text stay.
+    pub fn alike_beyond_list(&self, before: &SearchCost) -> HashSet<usize> {
+        let lowest = |group: u32| self.groups[group as usize].lowest();
+        let automata = before.automata_beyond_list(&self.grams, lowest);
+        let in_automata = automata
+            .iter()
+            .flat_map(|group| self.groups[*group as usize].patterns());
+        let literals = before.literals_beyond_list(&self.grams);
+        let patterns = in_automata.chain(literals);
+        patterns.map(|pattern| pattern as usize).collect()
     }
 
     /// Calls `each` with the index of every pattern that matches, in any order and possibly several times. `each`

@@ -3,7 +3,8 @@
 use std::fs;
 
 use super::name;
-use super::plans::{folder, open, plan, run};
+use super::plans::{folder, open, plan, reported, run};
+use crate::config::Format;
 use crate::policy::builder::Builder;
 use crate::policy::effect::{Effect, EffectAction};
 use crate::policy::image::path::Path;
@@ -238,4 +239,48 @@ fn amendments_are_merged_into_the_base_that_they_amend() {
     next.out = at.join("third");
     run(&next);
     assert_eq!(rules("third"), new);
+}
+
+#[test]
+fn a_list_that_grew_is_refused_if_the_patterns_of_a_list_behind_it_have_no_room_any_more() {
+    let folder = folder(&[
+        ("grown", "/^ads[0-9]/\n||x.example^\n"),
+        ("plain", "||y.example^\n"),
+    ]);
+    let at = folder.path();
+    // There is room for 128 sets of patterns.
+    let mut names: Vec<_> = (0..127).map(|number| format!("list{number}")).collect();
+    names.extend(["grown", "plain", "held"].map(str::to_owned));
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut builder = Builder::new();
+    for list in &names {
+        let source = builder.source(ImageSource::named(list)).expect("room");
+        match *list {
+            "grown" | "plain" => builder.insert_effect(
+                &name("old.example"),
+                source,
+                Scope::Exact,
+                &Effect::default(),
+            ),
+            _ => builder.insert_pattern("^ads[0-9]", source, &Effect::default()),
+        }
+        .expect("room");
+    }
+    let image = builder.finish().expect("room");
+    fs::write(at.join("base"), image.bytes()).expect("written");
+    let mut plan = plan(at, "image", &names);
+    plan.base = Some(at.join("base"));
+    for list in &mut plan.lists {
+        list.read = matches!(&*list.name, "grown" | "plain");
+        list.format = Format::Adblock;
+    }
+    let outcome = run(&plan);
+    let refused = outcome.lists.iter();
+    let refused: Vec<_> = refused
+        .filter(|list| list.refused.is_some())
+        .map(|list| &*list.name)
+        .collect();
+    assert_eq!(refused, ["grown"]);
+    let rules = reported(&plan.out);
+    assert_eq!(rules, ["grown old.example", "plain y.example"]);
 }

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::patterns::{MAX_PATTERNS, MAX_UNFILTERED, Problem};
+use crate::policy::condition::{MAX_EXCEPT, MAX_TYPES};
+use crate::policy::patterns::{
+    LIST_COMPARED, LIST_FILTERED_RUNS, LIST_UNFILTERED_AUTOMATA, LIST_UNFILTERED_MEMORY,
+    MAX_PATTERNS, MAX_UNFILTERED, Problem,
+};
 
 /// The most lines with `$badfilter` in a list.
 pub(super) const MAX_VOIDING: usize = 100_000;
@@ -49,13 +53,25 @@ pub enum BadRule {
     /// Too many patterns look for the same text.
     #[error("looks for the same text as many other patterns; combine some of them")]
     TooManyAlike,
+    /// The patterns without a fixed text are too much work.
+    #[error(
+        "the patterns of the list without a fixed text of three characters, which are matched against every name, need more \
+         than {LIST_UNFILTERED_AUTOMATA} automata or {} KiB; add a text that the names must contain, or use smaller \
+         counts in braces",
+        LIST_UNFILTERED_MEMORY >> 10
+    )]
+    UnfilteredWork,
+    /// The patterns that look for the same texts are too much work.
+    #[error(
+        "the patterns of the list may need more than {LIST_FILTERED_RUNS} automata or {LIST_COMPARED} comparisons for one \
+         name, as too many of them look for the same texts as this one; combine or remove some of them"
+    )]
+    AlikeWork,
     /// The list has too many patterns.
     #[error("the list has more than {MAX_PATTERNS} patterns; remove some")]
     TooManyPatterns,
     /// The patterns of the list are too large in all.
-    #[error(
-        "the patterns of the list up to this one are too large, or too much work for each query; remove some"
-    )]
+    #[error("the patterns of the list up to this one are too large in all; remove some")]
     PatternsTooLarge,
     /// The value of `$dnstype`.
     #[error("`$dnstype` needs types, as in `$dnstype=A|AAAA` or `$dnstype=~A`")]
@@ -78,6 +94,12 @@ pub enum BadRule {
     /// The effect is too large.
     #[error("the modifiers have too many values; split the rule")]
     TooManyValues,
+    /// Exceptions leave a part of a rewrite that is no rule.
+    #[error(
+        "the exceptions with `$dnsrewrite` leave out more than {MAX_EXCEPT} names or {MAX_TYPES} types of a part of the \
+         rewrite, so this part is not rewritten; write rewrites of the names that are to be rewritten"
+    )]
+    PartLeavesOutTooMuch,
     /// Too many lines that take rules back.
     #[error(
         "the list has more than {MAX_VOIDING} lines with `$badfilter`, or more than {MAX_REWRITE_EXCEPTIONS} with `@@` \

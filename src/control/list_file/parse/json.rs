@@ -1,10 +1,11 @@
 //! Parses the `json` format: one JSON document, or one on each line, of which the values of one key are names.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use memchr::memchr_iter;
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
 use serde_json::Deserializer;
 use serde_json::value::RawValue;
 
@@ -101,6 +102,33 @@ impl Json {
     }
 }
 
+/// The fields of an object in their order. A key may be repeated.
+struct Fields<'t>(Vec<(String, &'t RawValue)>);
+
+impl<'t> Deserialize<'t> for Fields<'t> {
+    fn deserialize<D: serde::Deserializer<'t>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'t> Visitor<'t> for FieldsVisitor {
+    type Value = Fields<'t>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Vec::new();
+        while let Some(field) = map.next_entry()? {
+            fields.push(field);
+        }
+        Ok(Fields(fields))
+    }
+}
+
 /// The reading of a valid text.
 struct Reading<'t, R> {
     text: &'t [u8],
@@ -132,14 +160,11 @@ impl<'t, R: FnMut(ParsedRule<'_>)> Reading<'t, R> {
                 }
             }
             Some(b'{') => {
-                let fields = serde_json::from_str::<HashMap<Cow<'_, str>, &RawValue>>(text);
-                let Ok(fields) = fields else {
+                let Ok(Fields(fields)) = serde_json::from_str(text) else {
                     return self.reject_escape(text);
                 };
-                let mut fields: Vec<_> = fields.into_iter().collect();
-                fields.sort_unstable_by_key(|(_, value)| value.get().as_ptr());
                 for (key, value) in fields {
-                    self.value(value, self.column == Some(&*key), depth + 1);
+                    self.value(value, self.column == Some(&key), depth + 1);
                 }
             }
             Some(b'"') if is_named => self.string(text),

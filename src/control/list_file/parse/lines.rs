@@ -123,6 +123,11 @@ impl Cutter {
         self.open.then(|| self.number.saturating_add(1))
     }
 
+    /// What is known of that line. Of one that is too long, it is only the start.
+    pub(super) fn open_text(&self) -> &[u8] {
+        self.buffer[self.mark_len(&self.buffer)..].trim_ascii()
+    }
+
     /// Ends the file. Calls `each` with the last line if that is incomplete.
     pub(super) fn finish(&mut self, mut each: impl FnMut(u32, &[u8])) {
         if self.open {

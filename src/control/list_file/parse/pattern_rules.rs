@@ -1,17 +1,20 @@
 //! The rules of a list that have patterns. They are checked together at the end of the list, and those that can't be
 //! accepted are bad lines.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::control::list_file::parse::bad::Bad;
 use crate::control::list_file::parse::bad_rule::BadRule;
 use crate::control::list_file::parse::rule::{ParsedRule, ParsedTrigger};
 use crate::control::list_file::parse::tally::Tally;
 use crate::policy::effect::{Effect, Tier};
-use crate::policy::patterns::{MAX_PATTERNS, PatternSet, SearchCost};
+use crate::policy::patterns::{MAX_PATTERNS, PatternSet, SearchCost, TooMuchWork};
 
 /// The most bytes that the lines of all patterns of a list may have.
 const MAX_BYTES: usize = 32 << 20;
+/// How often those of the patterns that look for the same texts are left out. To leave some out may lead the others to other
+/// texts.
+const MAX_ROUNDS: usize = 8;
 /// The bytes of a line that its excerpt can need.
 const SHOWN: usize = 400;
 
@@ -115,7 +118,9 @@ impl PatternRules {
     fn refused(&self) -> HashMap<usize, BadRule> {
         let mut refused = HashMap::new();
         let mut tiers: Vec<_> = self.rules.iter().map(PatternRule::tier).collect();
-        tiers.sort_unstable();
+        // An exception that is missing blocks a name by mistake, so exceptions come first.
+        let blocks = |tier: &Tier| !matches!(tier, Tier::First | Tier::ImportantFirst);
+        tiers.sort_unstable_by_key(|tier| (blocks(tier), *tier));
         tiers.dedup();
         let mut cost = SearchCost::default();
         for tier in tiers {
@@ -146,25 +151,37 @@ impl PatternRules {
                 None => distinct.push((index, &*found.pattern)),
             }
         }
-        while !distinct.is_empty() {
-            let (set, problems) = PatternSet::lenient(distinct.iter().map(|(_, pattern)| pattern));
-            let mut bad = HashSet::new();
-            for problem in &problems {
-                let index = distinct[problem.index].0;
-                refused.insert(index, BadRule::from(&problem.problem));
-                bad.insert(index);
+        for round in 1.. {
+            if distinct.is_empty() {
+                break;
             }
-            distinct.retain(|(index, _)| !bad.contains(index));
+            let (set, problems) = PatternSet::lenient(distinct.iter().map(|(_, pattern)| pattern));
+            let problems = problems.iter();
+            let mut bad: HashMap<_, _> = problems
+                .map(|error| (error.index, BadRule::from(&error.problem)))
+                .collect();
             let mut all = cost.clone();
             set.add_cost(&mut all);
-            if all.check_list().is_ok() {
+            let fits = all.check_list();
+            if let Err(why) = fits {
+                let (mut beyond, problem) = beyond(&set, &distinct, cost, why);
+                if beyond.is_empty() || round > MAX_ROUNDS {
+                    let accepted = (0..distinct.len()).filter(|place| !bad.contains_key(place));
+                    let accepted: Vec<_> = accepted.collect();
+                    beyond = accepted[accepted.len() * 3 / 4..].to_vec();
+                }
+                bad.extend(beyond.into_iter().map(|place| (place, problem)));
+            }
+            refused.extend(
+                bad.iter()
+                    .map(|(place, problem)| (distinct[*place].0, *problem)),
+            );
+            let mut places = 0..;
+            distinct.retain(|_| places.next().is_some_and(|place| !bad.contains_key(&place)));
+            if fits.is_ok() {
                 *cost = all;
                 break;
             }
-            // The last patterns are left out until the others are not too much work.
-            let kept = distinct.len() * 3 / 4;
-            let dropped = distinct.drain(kept..);
-            refused.extend(dropped.map(|(index, _)| (index, BadRule::PatternsTooLarge)));
         }
         for (index, first) in copies {
             if let Some(problem) = refused.get(&first).copied() {
@@ -172,4 +189,49 @@ impl PatternRules {
             }
         }
     }
+}
+
+/// The places of patterns of a set that are to be left out because they are the cause of too much work, and the problem. None
+/// if the cause is not known. The patterns of the same list in other sets cost `before`.
+fn beyond(
+    set: &PatternSet,
+    patterns: &[(usize, &str)],
+    before: &SearchCost,
+    why: TooMuchWork,
+) -> (Vec<usize>, BadRule) {
+    match why {
+        TooMuchWork::Unfiltered => {
+            let places = set.unfiltered();
+            (
+                unfiltered_beyond(places, patterns, before),
+                BadRule::UnfilteredWork,
+            )
+        }
+        TooMuchWork::Filtered | TooMuchWork::Compared => {
+            let places = set.alike_beyond_list(before);
+            (places.into_iter().collect(), BadRule::AlikeWork)
+        }
+        TooMuchWork::Sets | TooMuchWork::Memory => (Vec::new(), BadRule::PatternsTooLarge),
+    }
+}
+
+/// Which patterns without a fixed text have no room beside those before them. There are few.
+fn unfiltered_beyond(
+    places: Vec<usize>,
+    patterns: &[(usize, &str)],
+    before: &SearchCost,
+) -> Vec<usize> {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut beyond = Vec::new();
+    for place in places {
+        kept.push(patterns[place].1);
+        let (set, _) = PatternSet::lenient(&kept);
+        let mut cost = before.clone();
+        set.add_cost(&mut cost);
+        if cost.check_list() == Err(TooMuchWork::Unfiltered) {
+            kept.pop();
+            beyond.push(place);
+        }
+    }
+    beyond
 }

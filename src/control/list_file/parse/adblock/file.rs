@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use crate::control::list_file::parse::adblock::line::{Line, Rule};
+use crate::control::list_file::parse::adblock::line::{self, Line, Rule};
 use crate::control::list_file::parse::adblock::mask::{self, MIN_PATTERN, Mask};
 use crate::control::list_file::parse::adblock::modifiers::Modifiers;
 use crate::control::list_file::parse::adblock::parts::{Names, Part};
@@ -81,9 +81,12 @@ impl AdblockFile {
         cutter.feed(piece, |number, line| rules.line(number, line, rule));
     }
 
-    /// The number of a last line that is not complete.
+    /// The number of a last line that is not complete. A regular expression ends with its slash.
     pub(crate) fn open_line(&self) -> Option<u32> {
-        self.cutter.open_line()
+        let text = line::content(self.cutter.open_text());
+        let is_whole = text.ends_with(b"/")
+            && matches!(Line::new(text), Line::Rule(rule) if line::is_regex(rule.pattern));
+        self.cutter.open_line().filter(|_| !is_whole)
     }
 
     /// Ends the file. Calls `rule` with the rules of a last line that has no line end, and with those that have patterns.
@@ -252,12 +255,13 @@ impl AdblockRules {
             Mask::Address(address) => ParsedTrigger::Network(answers_with(*address)),
             Mask::Regex(regex) => ParsedTrigger::Pattern(regex),
         };
-        emit(
+        let line_tally = emit(
             &mut self.patterns,
             (number, content),
             (trigger, &effect),
             rule,
-        )
+        )?;
+        Ok(line_tally)
     }
 
     /// Reads a rewrite: a rule for each of its parts that exceptions leave.
@@ -272,17 +276,23 @@ impl AdblockRules {
         let rewrite = modifiers.rewrite.flatten().ok_or(BadRule::DnsRewrite)?;
         let whole = Part::new(names, modifiers.types, modifiers.except);
         let rewrite = (&rewrite, modifiers.is_important);
+        effect.check().map_err(|_| BadRule::TooManyValues)?;
+        condition(whole.types.clone(), whole.except.clone())?;
         let parts = (self.taken_back).left_of(whole, rewrite, &mut self.room_for_parts)?;
         if parts.is_empty() {
             return Err(NotApplicable::TakenBack.into());
         }
-        let mut rules = Vec::with_capacity(parts.len());
+        // A part that can't be a rule does not affect the others.
+        let (mut rules, mut problem) = (Vec::with_capacity(parts.len()), None);
         for part in parts {
+            let Ok(condition) = condition(part.types, part.except) else {
+                problem = Some(BadRule::PartLeavesOutTooMuch);
+                continue;
+            };
             let effect = Effect {
-                condition: condition(part.types, part.except)?,
+                condition,
                 ..effect.clone()
             };
-            effect.check().map_err(|_| BadRule::TooManyValues)?;
             let check = match &part.names {
                 Names::Of(name, scope) => effect.check_trigger(|| (**name).clone(), *scope),
                 Names::Regex(_) => Ok(()),
@@ -290,7 +300,7 @@ impl AdblockRules {
             rules.extend(check.is_ok().then_some((part.names, effect)));
         }
         if rules.is_empty() {
-            return Err(BadRule::RewriteToItself.into());
+            return Err(problem.unwrap_or(BadRule::RewriteToItself).into());
         }
         let mut all = LineTally::default();
         for (names, effect) in &rules {
@@ -303,8 +313,14 @@ impl AdblockRules {
                 (number, content),
                 (trigger, effect),
                 rule,
-            )?;
-            all.rules += one.rules;
+            );
+            match one {
+                Ok(one) => all.rules += one.rules,
+                Err(bad) => problem = Some(bad),
+            }
+        }
+        if let Some(problem) = problem {
+            all.reject(content, problem.into());
         }
         Ok(all)
     }
@@ -346,7 +362,7 @@ fn emit(
     (line, content): (u32, &[u8]),
     (trigger, effect): (ParsedTrigger<'_>, &Effect),
     rule: &mut impl FnMut(ParsedRule<'_>),
-) -> Result<LineTally, Unusable> {
+) -> Result<LineTally, BadRule> {
     let effect = Some(effect).filter(|effect| !effect.is_default());
     if let ParsedTrigger::Pattern(pattern) = trigger {
         // It is counted when it has been checked.

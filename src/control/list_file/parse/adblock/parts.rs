@@ -1,6 +1,8 @@
 //! The parts of a rewrite that exceptions leave. An exception has names, query types and further names that it leaves out;
 //! a rule has one name and a condition. So a rewrite without the names and queries of an exception is several rules.
 
+use std::collections::HashSet;
+
 use crate::control::list_file::parse::adblock::mask::Mask;
 use crate::policy::condition::TypeSet;
 use crate::policy::patterns::{NameText, PatternSet};
@@ -50,8 +52,25 @@ impl Names {
     }
 }
 
+impl TakenOut {
+    pub(super) fn new(names: ExceptionNames, types: Option<TypeSet>, except: Vec<Name>) -> Self {
+        let except = tops(except);
+        Self {
+            names,
+            types,
+            except,
+        }
+    }
+
+    fn leaves_out(&self, name: &Name) -> bool {
+        let mut except = self.except.iter();
+        except.any(|except| Scope::Subtree.reaches(except, name))
+    }
+}
+
 impl Part {
     pub(super) fn new(names: Names, types: Option<TypeSet>, except: Vec<Name>) -> Self {
+        let except = tops(except);
         Self {
             names,
             types,
@@ -65,6 +84,11 @@ impl Part {
         else {
             return left.push(self);
         };
+        if let Hit::Names(name, _) = &hit
+            && taken.leaves_out(name)
+        {
+            return left.push(self);
+        }
         let other_types = taken.types.as_ref().and_then(|taken| {
             let others = Some(complement(taken));
             both(&self.types, &others)
@@ -76,7 +100,8 @@ impl Part {
             });
         }
         let this = Self { types, ..self };
-        if let Hit::Names(name, scope) = &hit {
+        // A pattern can't be limited to names.
+        if let (Hit::Names(name, scope), Names::Of(..)) = (&hit, &this.names) {
             let excepted = taken.except.iter();
             let excepted = excepted.filter_map(|except| within((name, *scope), except));
             left.extend(excepted.filter_map(|(name, scope)| this.narrowed(name, scope)));
@@ -134,6 +159,8 @@ impl Part {
         };
         left.extend(rest);
         if !matches!(&self.names, Names::Of(own, _) if *own == name) {
+            self.except
+                .retain(|except| !Scope::Subtree.reaches(&name, except));
             self.except.push(*name);
             left.push(self);
         }
@@ -156,6 +183,18 @@ impl Part {
 enum Hit {
     Names(Box<Name>, Scope),
     Everything,
+}
+
+/// The names without those that are below others.
+fn tops(mut names: Vec<Name>) -> Vec<Name> {
+    names.sort_unstable();
+    names.dedup();
+    let known: HashSet<Box<[u8]>> = names.iter().map(|name| name.wire().into()).collect();
+    names.retain(|name| {
+        let mut above = 0..name.label_count();
+        !above.any(|labels| known.contains(name.ancestor(labels)))
+    });
+    names
 }
 
 /// The names that both have.
@@ -290,15 +329,41 @@ mod tests {
     }
 
     fn part_has(part: &Part, name: &Name, rtype: u16) -> bool {
-        let Names::Of(owner, scope) = &part.names else {
-            panic!("no name");
+        let names = match &part.names {
+            Names::Of(owner, scope) => ((**owner).clone(), *scope),
+            // All names of the model contain what it looks for.
+            Names::Regex(_) => (Name::ROOT, Scope::Subtree),
         };
-        let queries = (
-            ((**owner).clone(), *scope),
-            part.types.clone(),
-            part.except.clone(),
-        );
+        let queries = (names, part.types.clone(), part.except.clone());
         has(&queries, name, rtype)
+    }
+
+    /// The parts of a rewrite that exceptions leave.
+    fn left(rewrite: Part, exceptions: &[Queries]) -> Vec<Part> {
+        let mut parts = vec![rewrite];
+        for ((owner, scope), types, except) in exceptions.iter().cloned() {
+            let names = ExceptionNames::Of(owner.into(), scope);
+            let taken = TakenOut::new(names, types, except);
+            let mut left = Vec::new();
+            parts
+                .into_iter()
+                .for_each(|part| part.without(&taken, &mut left));
+            parts = left;
+        }
+        parts
+    }
+
+    /// The queries that an exception takes out of a rewrite with a pattern: all below its name, or none.
+    fn widened(((owner, _), types, except): Queries) -> Queries {
+        let takes_none = except
+            .iter()
+            .any(|except| Scope::Subtree.reaches(except, &owner));
+        let except = if takes_none {
+            vec![owner.clone()]
+        } else {
+            Vec::new()
+        };
+        ((owner, Scope::Subtree), types, except)
     }
 
     proptest! {
@@ -309,15 +374,26 @@ mod tests {
             (name, rtype) in (name(), 1_u16..5),
         ) {
             let ((owner, scope), types, except) = rewrite.clone();
-            let mut parts = vec![Part::new(Names::Of(owner.into(), scope), types, except)];
-            for ((owner, scope), types, except) in exceptions.clone() {
-                let names = ExceptionNames::Of(owner.into(), scope);
-                let taken = TakenOut { names, types, except };
-                let mut left = Vec::new();
-                parts.into_iter().for_each(|part| part.without(&taken, &mut left));
-                parts = left;
-            }
+            let whole = Part::new(Names::Of(owner.into(), scope), types, except);
+            let parts = left(whole, &exceptions);
             let is_taken = exceptions.iter().any(|exception| has(exception, &name, rtype));
+            let expected = has(&rewrite, &name, rtype) && !is_taken;
+            let found = parts.iter().any(|part| part_has(part, &name, rtype));
+            prop_assert_eq!(found, expected, "{:?}", parts);
+        }
+
+        #[test]
+        fn the_parts_of_a_rewrite_with_a_pattern_have_this_pattern(
+            types in types(),
+            exceptions in prop::collection::vec(queries(), 1..4),
+            (name, rtype) in (name(), 1_u16..5),
+        ) {
+            let names = Names::Regex("^".to_owned());
+            let rewrite = ((Name::ROOT, Scope::Subtree), types.clone(), Vec::new());
+            let parts = left(Part::new(names.clone(), types, Vec::new()), &exceptions);
+            prop_assert!(parts.iter().all(|part| part.names == names), "{:?}", parts);
+            let mut widened = exceptions.into_iter().map(widened);
+            let is_taken = widened.any(|exception| has(&exception, &name, rtype));
             let expected = has(&rewrite, &name, rtype) && !is_taken;
             let found = parts.iter().any(|part| part_has(part, &name, rtype));
             prop_assert_eq!(found, expected, "{:?}", parts);

@@ -76,7 +76,7 @@ impl TakenBack {
     /// The parts of a rewrite that the exceptions leave. `room` is the number of further parts that the list may have.
     ///
     /// # Errors
-    /// If there are too many.
+    /// If there are too many. Then no room is left, so that a list can't cause this work for each of its rewrites.
     pub(super) fn left_of(
         &self,
         whole: Part,
@@ -93,9 +93,12 @@ impl TakenBack {
             let before = parts.len();
             for part in std::mem::take(&mut parts) {
                 part.without(&exception.taken, &mut parts);
+                if parts.len() > before + *room {
+                    *room = 0;
+                    return Err(BadRule::TooManyParts);
+                }
             }
-            let more = parts.len().saturating_sub(before);
-            *room = room.checked_sub(more).ok_or(BadRule::TooManyParts)?;
+            *room -= parts.len().saturating_sub(before);
         }
         Ok(parts)
     }
@@ -133,11 +136,7 @@ impl TakenBack {
         };
         Some(RewriteException {
             hash,
-            taken: TakenOut {
-                names,
-                types: modifiers.types,
-                except: modifiers.except,
-            },
+            taken: TakenOut::new(names, modifiers.types, modifiers.except),
             rewrite,
             is_important: modifiers.is_important,
         })

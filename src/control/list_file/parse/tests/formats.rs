@@ -306,6 +306,12 @@ fn values_of_a_key_in_json_are_names_at_any_depth() {
     let lines = "{\"host\": \"a.example\"}\n{\"host\": \"b.example\"}\n";
     let lines = all(lines, &with_column(Format::Json, "host"));
     assert_eq!(lines.0, ["1 a.example block", "2 b.example block"]);
+    let repeated = all(
+        "{\"host\": \"a.example\", \"host\": \"b..example\"}",
+        &with_column(Format::Json, "host"),
+    );
+    assert_eq!(repeated.0, ["1 a.example block"]);
+    assert_eq!(bad(&repeated.1), [(1, label)]);
     let plain = all("[\"a.example\",\n\"b.example\"]", &of(Format::Json));
     assert_eq!(plain.0, ["1 a.example block", "2 b.example block"]);
 }
