@@ -6,8 +6,8 @@ use std::hash::Hash;
 use super::automaton::Automaton;
 use super::grams::Grams;
 use super::limits::{
-    LIST_COMPARED, LIST_FILTERED_RUNS, LISTS_AT_LEAST, MAX_COMPARED, MAX_FILTERED_RUNS, MAX_MEMORY,
-    MAX_SETS, MAX_UNFILTERED_AUTOMATA, MAX_UNFILTERED_MEMORY,
+    ALIKE_LISTS_AT_LEAST, LIST_COMPARED, LIST_FILTERED_RUNS, LISTS_AT_LEAST, MAX_COMPARED,
+    MAX_FILTERED_RUNS, MAX_MEMORY, MAX_SETS, MAX_UNFILTERED_AUTOMATA, MAX_UNFILTERED_MEMORY,
 };
 use super::text::MAX_WINDOWS;
 
@@ -81,20 +81,22 @@ impl SearchCost {
     /// # Errors
     /// The limit that it exceeds.
     pub fn check(&self) -> Result<(), TooMuchWork> {
-        self.check_share(1)
+        self.check_share(1, 1)
     }
 
-    /// Checks the work of the patterns of one list. A list may use an eighth of what an image may, so that a mistake in one
-    /// list leaves room for the others.
+    /// Checks the work of the patterns of one list. A list may use a part of what an image may, so that a mistake in one list
+    /// leaves room for the others.
     ///
     /// # Errors
     /// The limit of an image of which the list exceeds its share.
     pub fn check_list(&self) -> Result<(), TooMuchWork> {
-        self.check_share(LISTS_AT_LEAST)
+        self.check_share(LISTS_AT_LEAST, ALIKE_LISTS_AT_LEAST)
     }
 
-    fn check_share(&self, of: usize) -> Result<(), TooMuchWork> {
+    /// Checks the work against these parts of the limits; the second is for patterns with equal windows.
+    fn check_share(&self, of: usize, of_alike: usize) -> Result<(), TooMuchWork> {
         let exceeds = |work: usize, limit: usize| work > limit / of;
+        let is_alike = |work: usize, limit: usize| work > limit / of_alike;
         match self {
             _ if exceeds(self.sets, MAX_SETS) => Err(TooMuchWork::Sets),
             _ if exceeds(self.unfiltered, MAX_UNFILTERED_AUTOMATA)
@@ -102,8 +104,8 @@ impl SearchCost {
             {
                 Err(TooMuchWork::Unfiltered)
             }
-            _ if exceeds(self.filtered(), MAX_FILTERED_RUNS) => Err(TooMuchWork::Filtered),
-            _ if exceeds(worst(&self.compared), MAX_COMPARED) => Err(TooMuchWork::Compared),
+            _ if is_alike(self.filtered(), MAX_FILTERED_RUNS) => Err(TooMuchWork::Filtered),
+            _ if is_alike(worst(&self.compared), MAX_COMPARED) => Err(TooMuchWork::Compared),
             _ if exceeds(self.memory, MAX_MEMORY) => Err(TooMuchWork::Memory),
             _ => Ok(()),
         }

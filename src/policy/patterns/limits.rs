@@ -10,7 +10,7 @@ pub const MAX_LENGTH: usize = 4096;
 pub const MAX_UNFILTERED: usize = 32;
 
 // The next limits are for all patterns of an image together, and bound the time of a lookup. Measured on one core of a
-// virtual machine, for a name of 255 bytes: 0.4 us for each set, as its filter reads the name, and 0.4 us for each automaton
+// virtual machine, for a name of 255 bytes: 0.4 us for each set, as its filter reads the name, and 0.7 us for each automaton
 // that is run. A name of which all bytes are escaped takes four times as long, and has four times as many windows.
 
 /// The maximum number of sets in an image.
@@ -34,9 +34,12 @@ pub(super) const MAX_COMPARED: usize = 1 << 14;
 /// The maximum size of all sets, in bytes.
 pub(super) const MAX_MEMORY: usize = 256 << 20;
 
-/// The number of lists for which an image has room, whatever their patterns are. Each list may use this part of the limits
-/// of an image. Of the automata for filtered patterns, that is 512; 5,000 patterns like those of public lists need 347.
+/// The part of the limits of an image that each list may use, whatever its patterns are: there is room for this number of lists.
 pub(super) const LISTS_AT_LEAST: usize = 8;
+
+/// The same for the limits of patterns with equal windows. The lists of one publisher need little: 5,000 patterns like those
+/// of public lists need 347 runs of the 2,048 that are a list's part. A list whose patterns consist of few words needs more.
+pub(super) const ALIKE_LISTS_AT_LEAST: usize = 2;
 
 /// The number of automata of patterns without a literal that a list may have.
 pub const LIST_UNFILTERED_AUTOMATA: usize = MAX_UNFILTERED_AUTOMATA / LISTS_AT_LEAST;
@@ -45,10 +48,10 @@ pub const LIST_UNFILTERED_AUTOMATA: usize = MAX_UNFILTERED_AUTOMATA / LISTS_AT_L
 pub const LIST_UNFILTERED_MEMORY: usize = MAX_UNFILTERED_MEMORY / LISTS_AT_LEAST;
 
 /// The number of automata that the 253 worst windows of a list may lead to.
-pub const LIST_FILTERED_RUNS: usize = MAX_FILTERED_RUNS / LISTS_AT_LEAST;
+pub const LIST_FILTERED_RUNS: usize = MAX_FILTERED_RUNS / ALIKE_LISTS_AT_LEAST;
 
 /// The number of literals that a list may have at its 253 worst windows.
-pub const LIST_COMPARED: usize = MAX_COMPARED / LISTS_AT_LEAST;
+pub const LIST_COMPARED: usize = MAX_COMPARED / ALIKE_LISTS_AT_LEAST;
 
 /// How often the places of patterns that match all names are given to others of the set. Each time costs as much as to
 /// build the set.

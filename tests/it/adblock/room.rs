@@ -37,20 +37,24 @@ fn patterns_without_a_fixed_text_that_are_too_much_work_are_left_out_and_no_othe
 fn patterns_that_look_for_the_same_texts_are_left_out_and_no_others() {
     let mut text = String::new();
     for number in 0..3000_u32 {
-        let letters = (0..8).map(|place| ['q', 'z', 'j'][(number / 3_u32.pow(place) % 3) as usize]);
-        writeln!(text, "-{}.", letters.collect::<String>()).expect("memory");
+        let letters =
+            (0..6).map(|place| ['q', 'z', 'j', 'x'][(number >> (2 * place) & 3) as usize]);
+        writeln!(text, "/-{}[0-9]/", letters.collect::<String>()).expect("memory");
     }
     let filter = Filter::new(Kind::Block, (text + &good(300)).as_bytes());
-    let [(Bad::Rule(BadRule::AlikeWork), bad)] = filter.tally.bad[..] else {
-        panic!("{:?}", filter.tally.bad);
-    };
-    assert!((1..2000).contains(&bad), "{bad}");
-    assert_eq!(filter.tally.rules, 3300 - bad);
+    let alike = Bad::Rule(BadRule::AlikeWork);
+    let left_out = filter.tally.bad.iter().find(|(bad, _)| *bad == alike);
+    assert!(
+        left_out.is_some_and(|(_, count)| *count < 2000),
+        "{:?}",
+        filter.tally.bad
+    );
+    assert_eq!(filter.tally.rules, 3300 - filter.tally.bad_total());
     for number in 0..300 {
         let name = format!("x-tracker{number}.test");
         assert_eq!(filter.answer(&name, "A"), "block", "{name}");
     }
-    assert_eq!(filter.answer("x-qqqqqqqq.test", "A"), "block");
+    assert_eq!(filter.answer("x-qqqqqq1.test", "A"), "block");
 }
 
 #[test]
