@@ -14,7 +14,8 @@ pub(super) struct Bounds {
     ttls: AtomicU64,
     max_negative_ttl: AtomicU32,
     additional: AtomicBool,
-    routes: ArcSwap<Routes>,
+    /// The number of the pool, and the routes to all pools.
+    routes: ArcSwap<(PoolId, Arc<Routes>)>,
 }
 
 impl Bounds {
@@ -44,14 +45,18 @@ impl Bounds {
         self.additional.store(intake.additional, Ordering::Relaxed);
     }
 
-    pub(super) fn set_routes(&self, routes: &Arc<Routes>) {
-        self.routes.store(Arc::clone(routes));
+    pub(super) fn set_routes(&self, pool: PoolId, routes: &Arc<Routes>) {
+        self.routes.store(Arc::new((pool, Arc::clone(routes))));
     }
 
-    /// Whether an answer of this pool is a referral and no other pool is asked for the name that it refers about.
-    pub(super) fn is_dead_end(&self, pool: PoolId, answer: &Answer) -> bool {
+    /// Whether an answer of the pool is a referral and no other pool is asked for the name that it refers about.
+    pub(super) fn is_dead_end(&self, answer: &Answer) -> bool {
+        if !answer.is_referral() {
+            return false;
+        }
         let (_, rtype) = answer.question();
-        answer.is_referral() && self.routes.load().handoff(pool, answer, rtype).is_none()
+        let (pool, routes) = &**self.routes.load();
+        routes.handoff(*pool, answer, rtype).is_none()
     }
 }
 

@@ -436,7 +436,7 @@ impl Pool {
                 is_cut: is_cut(&reply.bytes),
                 at: Instant::now(),
             };
-            match evaluate(server, how, received, key, self, &self.counters) {
+            match evaluate(server, how, received, key, &self.intake, &self.counters) {
                 Evaluation::Answer(answer) => {
                     if is_usable(&answer) {
                         let now = Instant::now();

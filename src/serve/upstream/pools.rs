@@ -120,7 +120,7 @@ impl Pools {
     pub fn replace(&self, forwarding: Forwarding) {
         let forwards = forwarding.pools().iter().map(|forward| &forward.pool);
         for pool in forwards.chain([&self.default]) {
-            pool.intake.set_routes(forwarding.routes());
+            pool.intake.set_routes(pool.id(), forwarding.routes());
         }
         self.forwarding.store(Arc::new(forwarding));
     }

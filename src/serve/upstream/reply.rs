@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::Pool;
+use super::bounds::Bounds;
 use super::exchange::{How, Transport};
 use super::failures::Failure;
 use super::server::Server;
@@ -60,13 +60,13 @@ pub(super) fn is_usable(answer: &Answer) -> bool {
     matches!(answer.rcode(), NOERROR | NXDOMAIN)
 }
 
-/// Evaluates the response to a query to this pool. Records what it shows about `server`'s extensions.
+/// Evaluates the response to a query. Records what it shows about `server`'s extensions.
 pub(super) fn evaluate(
     server: &Server,
     how: How,
     received: Received<'_>,
     key: &Key,
-    pool: &Pool,
+    intake: &Bounds,
     counters: &Counters,
 ) -> Evaluation {
     let Received { bytes, fit, at, .. } = received;
@@ -92,7 +92,7 @@ pub(super) fn evaluate(
     if how.over == Transport::Udp && received.is_cut {
         return Evaluation::Again(Again::Tcp);
     }
-    let answer = match read(bytes, key, pool) {
+    let answer = match read(bytes, key, intake) {
         Ok(answer) => answer,
         Err(AnswerError::Referral) => {
             counters.bump(Count::UpstreamReferral);
@@ -132,14 +132,14 @@ pub(super) fn evaluate(
 }
 
 /// Reads an answer. One that is truncated even by TCP is incomplete and must not be kept.
-fn read(bytes: &[u8], key: &Key, pool: &Pool) -> Result<Answer, AnswerError> {
+fn read(bytes: &[u8], key: &Key, intake: &Bounds) -> Result<Answer, AnswerError> {
     let malformed = AnswerError::Malformed;
     let (name, _) = Name::parse(key.name(), 0).map_err(|_| malformed)?;
-    let answer = Answer::parse(bytes, &name, key.rtype(), class::IN, pool.intake.get())?;
+    let answer = Answer::parse(bytes, &name, key.rtype(), class::IN, intake.get())?;
     if answer.truncated() {
         return Err(malformed);
     }
-    match pool.intake.is_dead_end(pool.id, &answer) {
+    match intake.is_dead_end(&answer) {
         true => Err(AnswerError::Referral),
         false => Ok(answer),
     }

@@ -70,7 +70,7 @@ pub(super) fn receive(
         at: now,
     };
     let key = &sent.query_id.key;
-    let evaluation = evaluate(server, how, received, key, &port.pool, counters);
+    let evaluation = evaluate(server, how, received, key, &port.pool.intake, counters);
     let (said, again) = match evaluation {
         Evaluation::Answer(answer) if is_usable(&answer) => {
             return Some(UpstreamEvent {
