@@ -43,8 +43,14 @@ async fn resolve(pools: &Pools, host: &Name, rtype: u16) -> Result<Vec<IpAddr>, 
     let mut name = host.clone();
     for _ in 0..ALIASES {
         let key = Key::of(&name, rtype);
-        let answer = pools.of(&key).ask(&key, None, None).await;
+        let pool = pools.of(&key);
+        let answer = pool.ask(&key, None, None).await;
         let answer = answer.map_err(|_| "no upstream server answers for it".to_owned())?;
+        // What the servers of one zone say about names of another one does not count.
+        if let Some(target) = pools.handed_off(&answer, pool.id()) {
+            name = target;
+            continue;
+        }
         let addresses: Vec<_> = answer.addresses().collect();
         match last_target(&answer) {
             Some(target) if addresses.is_empty() && target != name => name = target,

@@ -104,6 +104,23 @@ struct Sent<'e> {
     extra: Option<u16>,
 }
 
+impl Sent<'_> {
+    /// Appends its records, which are about `target`. If another pool must be asked for a name of its chain, the rest does
+    /// not count, and the chain up to that name is appended.
+    fn append(&self, target: &Name, now: u32, reply: &mut Reply<'_, '_, '_>) {
+        let (answer, age) = (&self.entry.answer, self.entry.age(now));
+        let Some(hops) = self.entry.handoff() else {
+            return reply.append(answer, age, self.stale_ttl);
+        };
+        let mut owner = target.clone();
+        for (next, ttl) in answer.chain().take(hops) {
+            let ttl = self.stale_ttl.unwrap_or(ttl.saturating_sub(age));
+            reply.cname(Owner::Name(&owner), ttl, &next);
+            owner = next;
+        }
+    }
+}
+
 impl AnswerContext<'_, '_> {
     /// Answers by a CNAME rule that matches the queried name, or the name at `place` in the chain. `lookup` finds the
     /// answer about the rule's target. Its second argument is whether the chain up to `place` is stale. If `lookup`
@@ -249,8 +266,7 @@ impl AnswerContext<'_, '_> {
         let follows =
             !matches!(query.rtype, rtype::CNAME | rtype::ANY) && !self.is_before(place, target);
         if let Some(sent) = &sent {
-            let age = sent.entry.age(self.now);
-            reply.append(&sent.entry.answer, age, sent.stale_ttl);
+            sent.append(target, self.now, &mut reply);
         } else if follows && let Some(found) = self.policy.local().lookup(target, query.rtype) {
             local::records(&mut reply, query.rtype, Some(target), target, found);
         }

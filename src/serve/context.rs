@@ -41,6 +41,8 @@ pub(super) struct Handoff<'w> {
     pub(super) hops: usize,
     /// Whether the answer is past its TTL.
     pub(super) is_stale: bool,
+    /// How the whole answer is counted, unless its rest is stale.
+    pub(super) count: Count,
     /// The rules that apply to the names of the chain and to all that follows.
     pub(super) later: LaterRules,
 }
@@ -96,7 +98,7 @@ impl<'a> AnswerContext<'a, '_> {
         out: &mut Vec<u8>,
     ) -> Written<'w> {
         match entry.handoff() {
-            Some(hops) => self.hand_off(entry, hops, false, out),
+            Some(hops) => self.hand_off(entry, hops, count, out),
             None => self.copy(entry, count, None, None, out),
         }
     }
@@ -107,7 +109,7 @@ impl<'a> AnswerContext<'a, '_> {
         &'w self,
         entry: &'w Entry,
         hops: usize,
-        is_stale: bool,
+        count: Count,
         out: &mut Vec<u8>,
     ) -> Written<'w> {
         let later = match self.unless_signed {
@@ -120,7 +122,8 @@ impl<'a> AnswerContext<'a, '_> {
         Written::Unfinished(Handoff {
             entry,
             hops,
-            is_stale,
+            is_stale: count == Count::Stale,
+            count,
             later,
         })
     }
@@ -136,7 +139,7 @@ impl<'a> AnswerContext<'a, '_> {
     ) -> Written<'w> {
         if let Some(entry) = stale {
             if let Some(hops) = entry.handoff() {
-                return self.hand_off(entry, hops, true, out);
+                return self.hand_off(entry, hops, Count::Stale, out);
             }
             let code = stale_code(entry);
             return self.copy(entry, Count::Stale, Some(STALE_TTL), Some(code), out);

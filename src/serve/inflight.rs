@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::admission::Permit;
 use super::cache::{Entry, Failure, Key};
+use super::routes::PoolId;
 use super::step::Attempt;
 use crate::sys::udp::Route;
 
@@ -69,6 +70,8 @@ impl Waiter {
 pub struct QueryId {
     /// The name, type and flags that it asks for.
     pub key: Key,
+    /// The pool that it is sent to.
+    pub pool: PoolId,
     /// The first client that it is sent for, as numbered by [`Permit::client`].
     pub client: Option<usize>,
     number: u64,
@@ -93,7 +96,15 @@ pub enum Join {
     StaleServed(Waiter),
 }
 
-type Shard = HashMap<Key, Query, RandomState>;
+/// What a query asks for, and which pool: queries to different pools are not equal.
+type Flight = (Key, PoolId);
+type Shard = HashMap<Flight, Query, RandomState>;
+
+impl QueryId {
+    fn flight(&self) -> Flight {
+        (self.key.clone(), self.pool)
+    }
+}
 
 /// The in-flight queries of all threads.
 #[derive(Debug)]
@@ -114,24 +125,24 @@ impl Default for InFlight {
 }
 
 impl InFlight {
-    /// Adds a waiter for the outcome of a query for `key`.
-    pub fn join(&self, key: &Key, waiter: Waiter) -> Join {
-        self.insert(&mut self.lock(key), key, waiter)
+    /// Adds a waiter for the outcome of a query to this pool for `key`.
+    pub fn join(&self, key: &Key, pool: PoolId, waiter: Waiter) -> Join {
+        self.insert(&mut self.lock(key), key, pool, waiter)
     }
 
     /// Like [`join`](Self::join), without waiting for another thread's lock.
     ///
     /// # Errors
     /// The waiter, if another thread holds the lock.
-    pub fn try_join(&self, key: &Key, waiter: Waiter) -> Result<Join, Box<Waiter>> {
+    pub fn try_join(&self, key: &Key, pool: PoolId, waiter: Waiter) -> Result<Join, Box<Waiter>> {
         match self.try_lock(key) {
-            Some(mut shard) => Ok(self.insert(&mut shard, key, waiter)),
+            Some(mut shard) => Ok(self.insert(&mut shard, key, pool, waiter)),
             None => Err(Box::new(waiter)),
         }
     }
 
-    fn insert(&self, shard: &mut Shard, key: &Key, waiter: Waiter) -> Join {
-        match shard.entry(key.clone()) {
+    fn insert(&self, shard: &mut Shard, key: &Key, pool: PoolId, waiter: Waiter) -> Join {
+        match shard.entry((key.clone(), pool)) {
             hash_map::Entry::Occupied(query) if query.get().stale_served && waiter.has_stale() => {
                 Join::StaleServed(waiter)
             }
@@ -141,7 +152,7 @@ impl InFlight {
             }
             hash_map::Entry::Vacant(place) => {
                 let number = self.started.fetch_add(1, Ordering::Relaxed);
-                let key = place.key().clone();
+                let (key, pool) = place.key().clone();
                 let client = waiter.permit.client();
                 place.insert(Query {
                     number,
@@ -150,6 +161,7 @@ impl InFlight {
                 });
                 Join::First(QueryId {
                     key,
+                    pool,
                     client,
                     number,
                 })
@@ -180,7 +192,7 @@ impl InFlight {
     /// join. The query stays in flight.
     pub fn take_stale_waiters(&self, query_id: &QueryId) -> Vec<Waiter> {
         let mut shard = self.lock(&query_id.key);
-        let query = shard.get_mut(&query_id.key);
+        let query = shard.get_mut(&query_id.flight());
         let query = query.filter(|query| query.number == query_id.number);
         query.map_or_else(Vec::new, |query| {
             query.stale_served = true;
@@ -225,11 +237,12 @@ impl InFlight {
 pub struct Locked;
 
 fn remove(shard: &mut Shard, query_id: &QueryId, outcome: &Outcome) -> Option<Vec<Waiter>> {
-    let query = shard.get(&query_id.key)?;
+    let flight = query_id.flight();
+    let query = shard.get(&flight)?;
     if outcome.is_err() && query.number != query_id.number {
         return None;
     }
-    Some(shard.remove(&query_id.key)?.waiters)
+    Some(shard.remove(&flight)?.waiters)
 }
 
 #[cfg(test)]
@@ -320,17 +333,20 @@ mod tests {
         let key = key();
         let with_stale = || datagram(&admission, Some(stale()));
         let inflight = InFlight::default();
-        let query_id = query_id(inflight.join(&key, waiter(&admission)));
-        assert!(matches!(inflight.join(&key, with_stale()), Join::Joined));
+        let query_id = query_id(inflight.join(&key, PoolId::DEFAULT, waiter(&admission)));
+        assert!(matches!(
+            inflight.join(&key, PoolId::DEFAULT, with_stale()),
+            Join::Joined
+        ));
         assert_eq!(
             inflight.take_stale_waiters(&query_id).len(),
             1,
             "the other waits on"
         );
-        let late = inflight.join(&key, with_stale());
+        let late = inflight.join(&key, PoolId::DEFAULT, with_stale());
         assert!(matches!(late, Join::StaleServed(_)), "{late:?}");
         assert!(matches!(
-            inflight.join(&key, waiter(&admission)),
+            inflight.join(&key, PoolId::DEFAULT, waiter(&admission)),
             Join::Joined
         ));
     }
@@ -340,13 +356,16 @@ mod tests {
         let (admission, key) = (admission(), key());
         let waiter = || waiter(&admission);
         let inflight = InFlight::default();
-        let first = query_id(inflight.join(&key, waiter()));
-        assert!(matches!(inflight.join(&key, waiter()), Join::Joined));
+        let first = query_id(inflight.join(&key, PoolId::DEFAULT, waiter()));
+        assert!(matches!(
+            inflight.join(&key, PoolId::DEFAULT, waiter()),
+            Join::Joined
+        ));
         assert_eq!(
             inflight.complete(&first, &Ok(stale())).map(|w| w.len()),
             Some(2)
         );
-        let second = query_id(inflight.join(&key, waiter()));
+        let second = query_id(inflight.join(&key, PoolId::DEFAULT, waiter()));
         assert!(inflight.complete(&first, &failed()).is_none());
         assert_eq!(
             inflight.complete(&second, &failed()).map(|w| w.len()),
@@ -359,12 +378,12 @@ mod tests {
     fn a_late_answer_ends_the_query_that_followed_the_failure() {
         let (admission, key) = (admission(), key());
         let inflight = InFlight::default();
-        let first = query_id(inflight.join(&key, waiter(&admission)));
+        let first = query_id(inflight.join(&key, PoolId::DEFAULT, waiter(&admission)));
         assert_eq!(
             inflight.complete(&first, &failed()).map(|w| w.len()),
             Some(1)
         );
-        let second = query_id(inflight.join(&key, waiter(&admission)));
+        let second = query_id(inflight.join(&key, PoolId::DEFAULT, waiter(&admission)));
         assert_eq!(
             inflight.complete(&first, &Ok(stale())).map(|w| w.len()),
             Some(1)
@@ -388,9 +407,9 @@ mod tests {
         ];
         let query_ids: Vec<_> = keys
             .iter()
-            .map(|key| query_id(inflight.join(key, waiter(&admission))))
+            .map(|key| query_id(inflight.join(key, PoolId::DEFAULT, waiter(&admission))))
             .collect();
-        let upper = inflight.join(&key_of(b'A', 1, false), waiter(&admission));
+        let upper = inflight.join(&key_of(b'A', 1, false), PoolId::DEFAULT, waiter(&admission));
         assert!(matches!(upper, Join::Joined), "{upper:?}");
         let counts: Vec<_> = query_ids
             .iter()
@@ -400,11 +419,23 @@ mod tests {
     }
 
     #[test]
+    fn queries_to_different_pools_are_not_joined() {
+        let (admission, key) = (admission(), key());
+        let inflight = InFlight::default();
+        let before = query_id(inflight.join(&key, PoolId::DEFAULT, waiter(&admission)));
+        let now = query_id(inflight.join(&key, PoolId::unique(), waiter(&admission)));
+        let late = inflight.complete(&before, &Ok(stale()));
+        assert_eq!(late.map(|w| w.len()), Some(1), "the other waits on");
+        let waiters = inflight.complete(&now, &failed());
+        assert_eq!(waiters.map(|w| w.len()), Some(1));
+    }
+
+    #[test]
     fn a_permit_is_released_with_its_waiter() {
         let (admission, key) = (admission(), key());
         let inflight = InFlight::default();
-        let query_id = query_id(inflight.join(&key, waiter(&admission)));
-        inflight.join(&key, datagram(&admission, Some(stale())));
+        let query_id = query_id(inflight.join(&key, PoolId::DEFAULT, waiter(&admission)));
+        inflight.join(&key, PoolId::DEFAULT, datagram(&admission, Some(stale())));
         let impatient = inflight.take_stale_waiters(&query_id);
         assert_eq!(admission.in_use(), 2, "neither was answered yet");
         drop(impatient);
@@ -419,9 +450,9 @@ mod tests {
     fn only_waiters_with_a_stale_entry_stop_waiting() {
         let (admission, key) = (admission(), key());
         let inflight = InFlight::default();
-        let query_id = query_id(inflight.join(&key, datagram(&admission, None)));
+        let query_id = query_id(inflight.join(&key, PoolId::DEFAULT, datagram(&admission, None)));
         for stale in [Some(stale()), None, Some(stale())] {
-            inflight.join(&key, datagram(&admission, stale));
+            inflight.join(&key, PoolId::DEFAULT, datagram(&admission, stale));
         }
         let impatient = inflight.take_stale_waiters(&query_id);
         assert!(impatient.iter().all(Waiter::has_stale));
@@ -442,18 +473,18 @@ mod tests {
         let (admission, key) = (admission(), key());
         let inflight = InFlight::default();
         let with_stale = || datagram(&admission, Some(stale()));
-        let first = query_id(inflight.join(&key, with_stale()));
+        let first = query_id(inflight.join(&key, PoolId::DEFAULT, with_stale()));
         assert_eq!(inflight.take_stale_waiters(&first).len(), 1);
         assert_eq!(
             inflight.complete(&first, &failed()).map(|w| w.len()),
             Some(0)
         );
-        let _second = query_id(inflight.join(&key, with_stale()));
+        let _second = query_id(inflight.join(&key, PoolId::DEFAULT, with_stale()));
         assert!(
             inflight.take_stale_waiters(&first).is_empty(),
             "the first query has ended"
         );
-        let next = inflight.join(&key, with_stale());
+        let next = inflight.join(&key, PoolId::DEFAULT, with_stale());
         assert!(matches!(next, Join::Joined), "{next:?}");
     }
 
@@ -461,15 +492,15 @@ mod tests {
     fn if_the_lock_is_held_the_call_returns_at_once_and_keeps_the_waiter() {
         let (admission, key) = (admission(), key());
         let inflight = InFlight::default();
-        let query_id = query_id(inflight.join(&key, waiter(&admission)));
+        let query_id = query_id(inflight.join(&key, PoolId::DEFAULT, waiter(&admission)));
         let lock = inflight.lock(&key);
-        let refused = inflight.try_join(&key, datagram(&admission, Some(stale())));
+        let refused = inflight.try_join(&key, PoolId::DEFAULT, datagram(&admission, Some(stale())));
         let refused = refused.expect_err("the lock is held");
         assert!(refused.has_stale(), "it comes back as it was");
         let completed = inflight.try_complete(&query_id, &failed());
         assert_eq!(completed.err(), Some(Locked));
         drop(lock);
-        let join = inflight.try_join(&key, *refused);
+        let join = inflight.try_join(&key, PoolId::DEFAULT, *refused);
         assert!(matches!(join, Ok(Join::Joined)), "{join:?}");
         let completed = inflight.try_complete(&query_id, &failed());
         let waiters = completed.expect("no lock is held");

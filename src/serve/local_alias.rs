@@ -35,6 +35,8 @@ struct Chain<'l> {
     end: End<'l>,
     /// The INFO-CODE that it is sent with, if a part of it is stale.
     stale_code: Option<u16>,
+    /// How the whole answer is counted.
+    count: Count,
 }
 
 /// Where a chain ends.
@@ -60,6 +62,7 @@ impl Default for Chain<'_> {
             hops: ArrayVec::new(),
             end: End::Nowhere,
             stale_code: None,
+            count: Count::Local,
         }
     }
 }
@@ -73,6 +76,14 @@ impl Chain<'_> {
     /// Whether a name is the queried one, `asked`, or on the chain.
     fn has(&self, asked: &Name, name: &Name) -> bool {
         name == asked || self.hops.iter().any(|(before, _)| before == name)
+    }
+
+    /// Records that a part of it is stale.
+    fn set_stale(&mut self, code: u16) {
+        self.stale_code = Some(code);
+        if self.count != Count::Local {
+            self.count = Count::Stale;
+        }
     }
 
     fn write(&self, reply: &mut Reply<'_, '_, '_>) {
@@ -112,7 +123,10 @@ impl<'a> AnswerContext<'a, '_> {
             unless_signed: None,
             ..*self
         };
-        let mut chain = Chain::default();
+        let mut chain = Chain {
+            count: handoff.count,
+            ..Chain::default()
+        };
         context.extend(&mut chain, handoff.entry, handoff.hops, handoff.is_stale);
         context.with_target(chain, lookup, out)
     }
@@ -151,7 +165,7 @@ impl<'a> AnswerContext<'a, '_> {
                 continue;
             }
             if is_stale {
-                chain.stale_code = Some(stale_code(&entry));
+                chain.set_stale(stale_code(&entry));
             }
             let sent = Sent {
                 entry: &entry,
@@ -186,7 +200,7 @@ impl<'a> AnswerContext<'a, '_> {
     /// ends the answer's part.
     fn extend(&self, chain: &mut Chain<'a>, entry: &Entry, hops: usize, is_stale: bool) {
         if is_stale {
-            chain.stale_code = Some(code::STALE_ANSWER);
+            chain.set_stale(code::STALE_ANSWER);
         }
         let age = entry.age(self.now);
         let mut hops = entry.answer.chain().take(hops);
@@ -222,7 +236,7 @@ impl<'a> AnswerContext<'a, '_> {
             local::records(&mut reply, query.rtype, Some(target), target, *found);
         }
         reply.finish(&errors(chain, None), None);
-        Step::Reply(Count::Local.into())
+        Step::Reply(chain.count.into())
     }
 
     /// Writes the chain and upstream's answer about its last name, without allocating. `None` if a rule blocks a part of it or
@@ -254,7 +268,7 @@ impl<'a> AnswerContext<'a, '_> {
         reply.finish(&errors(chain, Some(sent)), None);
         Some(Step::Reply(Tally {
             logged,
-            ..Count::Local.into()
+            ..chain.count.into()
         }))
     }
 
@@ -270,7 +284,7 @@ impl<'a> AnswerContext<'a, '_> {
         let Some(entry) = self.compose(chain, sent) else {
             return Some(self.write_local(chain, out));
         };
-        match self.copy(&entry, Count::Local, None, None, out) {
+        match self.copy(&entry, chain.count, None, None, out) {
             Written::Whole(Ending::Reply(tally)) | Written::Due(tally) => Some(Step::Reply(tally)),
             Written::Whole(Ending::Drop(tally)) => Some(Step::Drop(tally)),
             Written::Alias(by, place) => self.alias(by, &place, lookup, out),

@@ -7,7 +7,7 @@ use super::alias::Target;
 use super::asked::{Asked, read_one};
 use super::cache::{Cache, Entry, Failure, Key, KeyRef, Lookup};
 use super::client::Client;
-use super::context::{AnswerContext, Written};
+use super::context::{AnswerContext, Handoff, Written};
 use super::local;
 use super::step::{Attempt, Ending, Resolution, Step, Tally};
 use super::synthesized::{self, BlockedAt};
@@ -157,8 +157,14 @@ pub(super) fn conclude_read(
     } = known;
     let policy = asked.policy(snapshot);
     let decision = policy.decide(asked.query.name);
-    // The routes may have changed since a pool was asked. Its answer then counts as one about another name.
-    let is_outdated = matches!(resolution, Resolution::Answered(entry) if !cache.is_current(entry));
+    // The routes may have changed since a pool was asked. What it said then counts as if it were about another name.
+    let is_outdated = match resolution {
+        Resolution::Answered(entry) => !cache.is_current(entry),
+        Resolution::Failed(_, stale) | Resolution::Overloaded(stale) => {
+            stale.as_ref().is_some_and(|stale| !cache.is_current(stale))
+        }
+        Resolution::Outdated => true,
+    };
     let target = |key: KeyRef<'_>, is_kept| {
         let known = Some(resolution).filter(|_| !is_outdated);
         let lookup = || cache.try_lookup_key(key, now);
@@ -177,7 +183,7 @@ pub(super) fn conclude_read(
     };
     let is_usable = |stale: &Option<Arc<Entry>>| {
         let mut stale = stale.iter();
-        stale.all(|stale| context.is_about(stale))
+        !is_outdated && stale.all(|stale| context.is_about(stale))
     };
     let found;
     let written = match resolution {
@@ -196,7 +202,7 @@ pub(super) fn conclude_read(
         Resolution::Overloaded(stale) if is_usable(stale) => {
             context.failed(None, stale.as_deref(), false, out)
         }
-        // The resolution is about another name.
+        // The resolution is about another name, or outdated.
         _ => match cache.try_lookup(context.query, now) {
             None if is_last => context.failed(Some(&UNKNOWN), None, false, out),
             lookup => {
@@ -232,7 +238,14 @@ fn written<'w>(
     out: &mut Vec<u8>,
 ) -> Written<'w> {
     match lookup {
-        Lookup::Fresh(entry, due) => context.hit(entry, *due, out),
+        Lookup::Fresh(entry, due) => match context.hit(entry, *due, out) {
+            // Upstream was asked for a name that the answer leads to.
+            Written::Unfinished(handoff) if attempt != Attempt::First => {
+                let count = Count::Resolved;
+                Written::Unfinished(Handoff { count, ..handoff })
+            }
+            written => written,
+        },
         Lookup::Failed(failure, stale) => {
             context.failed(Some(failure), stale.as_deref(), true, out)
         }

@@ -103,6 +103,8 @@ pub enum Resolution {
     Failed(Arc<Failure>, Option<Arc<Entry>>),
     /// Too many queries are waiting already; there may be a stale answer.
     Overloaded(Option<Arc<Entry>>),
+    /// Other servers than those that were asked are the ones to ask now.
+    Outdated,
 }
 
 impl Resolution {
@@ -112,6 +114,7 @@ impl Resolution {
             Self::Answered(entry) => (Some(entry), None),
             Self::Failed(failure, stale) => (failure.said.as_ref(), stale.as_ref()),
             Self::Overloaded(stale) => (None, stale.as_ref()),
+            Self::Outdated => (None, None),
         };
         let entries = said.into_iter().chain(stale);
         entries.map(|entry| entry.answer.footprint()).sum()

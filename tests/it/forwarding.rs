@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{self, A, DNSKEY, DS};
+use hickory_proto::rr::rdata::NS;
+use hickory_proto::rr::{RData, Record};
 
 use crate::support::client::{addresses, ask, data, errors, rcode, until};
 use crate::support::server::{Server, folder, list, preamble, text, verb};
@@ -218,6 +220,43 @@ fn a_chain_that_leaves_a_forwarded_zone_is_completed_by_the_servers_of_its_targe
     let found = addresses(server.address, "ads.corp.example");
     assert_eq!(found, ["blocked.example.net.", "0.0.0.0"]);
     assert_eq!(asked(&default).len(), 1, "a blocked name is not asked for");
+}
+
+#[test]
+fn a_chain_into_a_delegated_zone_that_is_forwarded_elsewhere_is_completed() {
+    // They are authoritative only: they delegate lab.corp.example, and all other names.
+    let corp = Upstream::start(|asked| {
+        let mut message = answer(asked, ResponseCode::NoError);
+        let owner = format!("{}.", name(asked));
+        let target = match &*owner {
+            "www.corp.example." => Some("www.lab.corp.example."),
+            "out.corp.example." => Some("www.example.net."),
+            "dead.corp.example." => Some("dead.sub.corp.example."),
+            _ => None,
+        };
+        message
+            .answers
+            .extend(target.map(|target| alias(&owner, target, 300)));
+        let server = NS("ns.example.".parse().expect("a name"));
+        let zone = target
+            .unwrap_or("sub.corp.example.")
+            .parse()
+            .expect("a name");
+        let delegation = Record::from_rdata(zone, 300, RData::NS(server));
+        message.authorities.push(delegation);
+        Some(message)
+    });
+    let (default, lab) = (knows(1), knows(3));
+    let sections =
+        forward("corp.example.", corp.address) + &forward("lab.corp.example", lab.address);
+    let server = Server::start(&(preamble(default.address) + &sections), &[]);
+    let found = addresses(server.address, "www.corp.example");
+    assert_eq!(found, ["www.lab.corp.example.", "192.0.2.3"]);
+    let found = addresses(server.address, "out.corp.example");
+    assert_eq!(found, ["www.example.net.", "192.0.2.1"]);
+    // Nobody else is asked for this name.
+    let failed = ask(server.address, "dead.corp.example", A);
+    assert_eq!(rcode(&failed), ResponseCode::ServFail);
 }
 
 #[test]

@@ -19,6 +19,10 @@ const POPULAR: u8 = 2;
 const LATE_SHARE: u64 = 10;
 const LEAST_REFRESHED: u32 = 20;
 
+/// Seconds for which a chain to a name of another pool is kept at least, whatever its TTL, because it is needed again when
+/// that pool has answered. One second of the clock may end at once.
+const HANDOFF_SECS: u32 = 2;
+
 /// The key of an entry: name, type and flags. The class is always IN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
@@ -195,10 +199,13 @@ impl Entry {
         if let Some(hops) = handoff {
             answer.keep_chain(hops.into());
         }
+        let entry = Self::new(answer, now);
+        let least = if handoff.is_some() { HANDOFF_SECS } else { 0 };
         Self {
             pool,
             handoff,
-            ..Self::new(answer, now)
+            expires: entry.expires.max(now.saturating_add(least)),
+            ..entry
         }
     }
 
@@ -230,10 +237,23 @@ impl Entry {
         self.is_kept() && now.saturating_sub(self.expires) < stale_secs
     }
 
-    /// The name that does not exist, if this is an NXDOMAIN: the last one of its chain (RFC 2308, section 2.1).
+    /// Whether it says that the last name of its chain does not exist, and that counts.
+    pub(super) fn is_denial(&self) -> bool {
+        self.handoff.is_none() && self.answer.rcode() == Rcode::NxDomain as u16
+    }
+
+    /// The names of its chain, after the queried one, about which its pool is asked.
+    pub(super) fn own_names(&self) -> impl Iterator<Item = Name> {
+        let own = self
+            .handoff()
+            .map_or(usize::MAX, |hops| hops.saturating_sub(1));
+        self.answer.chain().take(own).map(|(name, _)| name)
+    }
+
+    /// The name that does not exist, if this is an NXDOMAIN: the last one of its chain (RFC 2308, section 2.1). `None` if
+    /// another pool is asked for that name.
     pub(super) fn denied(&self, asked: &[u8]) -> Option<SmallVec<[u8; 40]>> {
-        let is_denial = self.answer.rcode() == Rcode::NxDomain as u16;
-        is_denial.then(|| {
+        self.is_denial().then(|| {
             let last = self.answer.chain().last();
             last.map_or_else(|| asked.into(), |(name, _)| name.wire().into())
         })

@@ -251,8 +251,11 @@ impl Cache {
     }
 
     /// Keeps an answer if its TTL allows that. Older answers that it contradicts are no longer used, whether it is
-    /// kept or not (RFC 8767, section 4).
+    /// kept or not (RFC 8767, section 4). A late answer of a pool that is no longer asked for its name has no effect.
     pub fn insert(&self, key: Key, entry: Arc<Entry>) {
+        if !self.is_current(&entry) {
+            return;
+        }
         if let Some(name) = entry.denied(&key.name) {
             let stored = entry.stored;
             let denial = DenialKey::new(name, key.bits, &entry);
@@ -266,6 +269,9 @@ impl Cache {
 
     /// Like [`insert`](Self::insert), without waiting; false if another thread holds the lock.
     pub fn try_insert(&self, key: Key, entry: Arc<Entry>) -> bool {
+        if !self.is_current(&entry) {
+            return true;
+        }
         if let Some(name) = entry.denied(&key.name) {
             let stored = entry.stored;
             let denial = DenialKey::new(name, key.bits, &entry);

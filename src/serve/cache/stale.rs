@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use super::entry::{CD, DO, Denial, DenialRef, Entry, KeyRef};
-use crate::wire::Rcode;
 use crate::wire::name::Name;
 
 /// The maximum number of names that are looked up for one answer: each name of its chain, and each ancestor of those
@@ -74,14 +73,14 @@ fn replaces(new_bits: u8, new: &Entry, old_bits: u8, old: &Entry) -> bool {
 
 /// Whether an NXDOMAIN after `since` denies a name of the answer's chain, or an ancestor of one (RFC 8020). It only counts if
 /// it is from the same pool: the servers of a forwarded zone decide which of its names exist, not those of the zones above,
-/// and those of the parent zone decide about its DS record.
+/// and those of the parent zone decide about its DS record. Therefore a name of which another pool is asked is not checked.
 fn is_denied<E>(
     key: KeyRef<'_>,
     entry: &Entry,
     since: u32,
     peek: &Peek<impl Sized, impl Fn(&DenialRef<'_>) -> Result<Option<Denial>, E>>,
 ) -> Result<bool, E> {
-    if entry.answer.rcode() == Rcode::NxDomain as u16 {
+    if entry.is_denial() {
         return Ok(false);
     }
     let asked = std::iter::once_with(|| Name::parse(key.name, 0).ok());
@@ -91,7 +90,7 @@ fn is_denied<E>(
         false => &[false, true],
     };
     let mut names = 0;
-    for name in asked.chain(entry.answer.chain().map(|(name, _)| name)) {
+    for name in asked.chain(entry.own_names()) {
         names += name.label_count();
         if names > MAX_NAMES {
             return Ok(true);

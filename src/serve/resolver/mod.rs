@@ -91,19 +91,23 @@ impl<O: Observer> Resolver<O> {
         };
         let (sender, received) = oneshot::channel();
         let recipient = Recipient::Task(sender);
-        match self.inflight.join(&key, Waiter { recipient, permit }) {
+        let pool = self.pools.of(&key);
+        let waiter = Waiter { recipient, permit };
+        match self.inflight.join(&key, pool.id(), waiter) {
             Join::First(query_id) => drop(tokio::spawn(self.start(query_id).run(None))),
             // An equal query is in flight. In both cases `patience` below limits the wait.
             Join::Joined | Join::StaleServed(_) => self.responder.counters.bump(Count::Coalesced),
         }
         let patience = match &stale {
-            Some(_) => stale_patience(&self.pools.of(&key)),
+            Some(_) => stale_patience(&pool),
             // The pool itself ends the query at its timeout. Twice that time is only a safeguard.
-            None => self.pools.of(&key).timeout() * 2,
+            None => pool.timeout() * 2,
         };
         match tokio::time::timeout(patience, received).await {
             Ok(Ok(Ok(entry))) => Resolution::Answered(entry),
             Ok(Ok(Err(failure))) => Resolution::Failed(failure, stale),
+            // The query ended because of this, or will do so.
+            Ok(Err(_)) | Err(_) if self.pools.id_of(&key) != pool.id() => Resolution::Outdated,
             // Too late, or the query ended without an outcome: its task panicked, or the server ends.
             Ok(Err(_)) | Err(_) => Resolution::Failed(Arc::new(no_answer()), stale),
         }
@@ -123,7 +127,8 @@ impl<O: Observer> Resolver<O> {
     pub fn refresh(self: &Arc<Self>, key: &Key) {
         if let Some(permit) = self.admission.acquire_background() {
             let recipient = Recipient::CacheOnly;
-            if let Join::First(query_id) = self.inflight.join(key, Waiter { recipient, permit }) {
+            let (pool, waiter) = (self.pools.id_of(key), Waiter { recipient, permit });
+            if let Join::First(query_id) = self.inflight.join(key, pool, waiter) {
                 self.responder.counters.bump(Count::Prefetched);
                 tokio::spawn(self.start(query_id).run(None));
             }
@@ -194,7 +199,8 @@ impl<O: Observer> Resolver<O> {
             }
         };
         let recipient = Recipient::Datagram(datagram);
-        match self.inflight.join(&key, Waiter { recipient, permit }) {
+        let (pool, waiter) = (self.pools.id_of(&key), Waiter { recipient, permit });
+        match self.inflight.join(&key, pool, waiter) {
             Join::First(query_id) => self.start(query_id).run(None).await,
             Join::Joined => self.responder.counters.bump(Count::Coalesced),
             Join::StaleServed(waiter) => {
@@ -208,7 +214,7 @@ impl<O: Observer> Resolver<O> {
         }
     }
 
-    /// Dispatches a datagram again: another name must be resolved for its answer.
+    /// Dispatches a datagram again: another name must be resolved for its answer, or other servers must be asked.
     fn restart(self: &Arc<Self>, datagram: Datagram) {
         drop(tokio::spawn(Arc::clone(self).respond(datagram)));
     }
@@ -287,6 +293,9 @@ impl<O: Observer> ActiveQuery<O> {
             .as_ref()
             .map_or_else(Instant::now, |prior| prior.since);
         let pool = resolver.pools.of(&query_id.key);
+        if pool.id() != query_id.pool {
+            return self.outdate();
+        }
         let mut asking = std::pin::pin!(pool.ask(&query_id.key, query_id.client, prior));
         let early = timeout_at(start + stale_patience(&pool), &mut asking);
         if let Ok(said) = early.await {
@@ -302,10 +311,13 @@ impl<O: Observer> ActiveQuery<O> {
         tokio::join!(end, responder.deliver_paced(impatient, &none, restart));
     }
 
-    /// Caches what `pool` said and delivers it to the waiters.
+    /// Caches what `pool` said and delivers it to the waiters, unless another pool is the one to ask now.
     async fn end(&self, pool: &Arc<Pool>, said: Result<Answer, Unanswered>) {
         let Self { resolver, query_id } = self;
         let (inflight, responder) = (&resolver.inflight, &resolver.responder);
+        if resolver.pools.id_of(&query_id.key) != pool.id() {
+            return self.outdate();
+        }
         let Shared { cache, clock, .. } = &responder.shared;
         let (key, now) = (&query_id.key, clock.now());
         let restart = |datagram| resolver.restart(datagram);
@@ -334,6 +346,20 @@ impl<O: Observer> ActiveQuery<O> {
                     cache.insert_failure(key.clone(), failure, now, pool.id());
                 }
                 responder.deliver_paced(waiters, &outcome, restart).await;
+            }
+        }
+    }
+
+    /// Ends the query without an outcome, because another pool than its own is asked for its name now. Its waiters are
+    /// dispatched again, so that the policy, the local names and the servers of the current configuration answer them.
+    fn outdate(&self) {
+        let Self { resolver, query_id } = self;
+        let none = Err(Arc::new(no_answer()));
+        let waiters = resolver.inflight.complete(query_id, &none);
+        for waiter in waiters.into_iter().flatten() {
+            // A task notices that its sender is dropped.
+            if let Recipient::Datagram(datagram) = waiter.recipient {
+                resolver.restart(datagram.again());
             }
         }
     }

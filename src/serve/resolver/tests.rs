@@ -10,9 +10,11 @@ use crate::policy::snapshot::Snapshot;
 use crate::serve::cache::{Cache, Lookup};
 use crate::serve::pace::Pace;
 use crate::serve::responder::Sockets;
+use crate::serve::routes::PoolId;
 use crate::serve::shared::Clock;
 use crate::serve::upstream::connect::Connector;
 use crate::serve::upstream::exchange::{ExchangeError, How, Reply};
+use crate::serve::upstream::pools::{ForwardPool, Forwarding};
 use crate::serve::upstream::server::Server;
 use crate::stats::Counters;
 use crate::sys::udp::{Route, Socket};
@@ -254,7 +256,7 @@ async fn with_a_stale_answer_a_datagram_is_answered_after_1800_milliseconds() {
         let permit = resolver.admission().acquire(peer.ip()).expect("a permit");
         let join = resolver
             .inflight()
-            .join(&key(), Waiter { recipient, permit });
+            .join(&key(), PoolId::DEFAULT, Waiter { recipient, permit });
         let Join::First(query_id) = join else {
             panic!("not the first: {join:?}");
         };
@@ -347,7 +349,7 @@ async fn ends_while_old_answers_are_delivered(rcode: u8) -> Resolution {
         let permit = resolver.admission().acquire(peer.ip()).expect("a permit");
         match resolver
             .inflight()
-            .join(&key(), Waiter { recipient, permit })
+            .join(&key(), PoolId::DEFAULT, Waiter { recipient, permit })
         {
             Join::First(query_id) => first = Some(query_id),
             other => assert!(matches!(other, Join::Joined), "{other:?}"),
@@ -373,4 +375,46 @@ async fn ends_while_old_answers_are_delivered(rcode: u8) -> Resolution {
     assert_eq!((sent(), resolver.waiting()), (256, 0), "each is answered");
     taken.abort();
     resolution
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_to_servers_that_are_no_longer_asked_for_its_name_ends_and_has_no_effect() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    for rcode in [0, 2] {
+        for is_asked in [true, false] {
+            let fate = || Fate::AnswersAt(Instant::now() + TIMEOUT / 2, rcode);
+            let resolver = resolver(fate(), TIMEOUT, Vec::new());
+            let client = IpAddr::from([192, 0, 2, 9]);
+            let asking = Arc::clone(&resolver);
+            let asking = tokio::spawn(async move { asking.resolve(client, key(), None).await });
+            // The query starts in a task of its own, after this one.
+            tokio::task::yield_now().await;
+            if is_asked {
+                tokio::time::advance(TIMEOUT / 4).await;
+            }
+            let server = Server::new(SocketAddr::from(([192, 0, 2, 2], 53)), Dialect::FULL);
+            let pool = Pool::new(
+                vec![server],
+                Arc::new(fate()),
+                TIMEOUT,
+                BOUNDS,
+                Arc::default(),
+                Arc::default(),
+            );
+            let forward = ForwardPool {
+                zones: vec![Name::from_text("a").expect("a name")],
+                pool: Arc::new(pool.of_zones()),
+            };
+            resolver.pools().replace(Forwarding::new(vec![forward]));
+            let resolution = asking.await.expect("it ran");
+            assert!(matches!(resolution, Resolution::Outdated), "{resolution:?}");
+            assert_eq!(resolver.waiting(), 0);
+            let Shared { cache, .. } = &resolver.responder().shared;
+            let query =
+                Query::parse(PACKET, &mut Name::default()).map(|query| cache.lookup(&query, 0));
+            assert!(matches!(query, Ok(Lookup::Miss(None))), "{query:?}");
+            let failures = resolver.responder().counters.read(Count::UpstreamFailures);
+            assert_eq!(failures, 0);
+        }
+    }
 }

@@ -116,8 +116,12 @@ impl Pools {
         self.forwarding.load_full()
     }
 
-    /// Replaces the pools of forwarded zones. Queries in flight continue with the pool that they were sent to.
+    /// Replaces the pools of forwarded zones. Queries in flight for names of which another pool is asked now start anew.
     pub fn replace(&self, forwarding: Forwarding) {
+        let forwards = forwarding.pools().iter().map(|forward| &forward.pool);
+        for pool in forwards.chain([&self.default]) {
+            pool.intake.set_routes(pool.id(), forwarding.routes());
+        }
         self.forwarding.store(Arc::new(forwarding));
     }
 
@@ -135,9 +139,24 @@ impl Pools {
             .unwrap_or_else(|| Arc::clone(&self.default))
     }
 
+    /// The number of the pool that is asked for a key.
+    pub fn id_of(&self, key: &Key) -> PoolId {
+        let forwarding = self.forwarding.load();
+        forwarding.routes.of(key.name(), key.rtype())
+    }
+
     /// The pool that is asked for a key; `None` if it is the default one.
     pub(in crate::serve) fn forwarded(&self, key: &Key) -> Option<Arc<Pool>> {
         self.forwarding.load().find(key).cloned()
+    }
+
+    /// The name that another pool must be asked for to complete an answer of `pool`.
+    pub fn handed_off(&self, answer: &Answer, pool: PoolId) -> Option<Name> {
+        let (_, rtype) = answer.question();
+        let forwarding = self.forwarding.load();
+        let hops = forwarding.routes.handoff(pool, answer, rtype)?;
+        let (name, _) = answer.chain().nth(usize::from(hops).checked_sub(1)?)?;
+        Some(name)
     }
 
     /// An answer of a pool, for the cache, by the routes to the pools of forwarded zones.

@@ -136,8 +136,11 @@ fn read(bytes: &[u8], key: &Key, intake: &Bounds) -> Result<Answer, AnswerError>
     let malformed = AnswerError::Malformed;
     let (name, _) = Name::parse(key.name(), 0).map_err(|_| malformed)?;
     let answer = Answer::parse(bytes, &name, key.rtype(), class::IN, intake.get())?;
-    match answer.truncated() {
-        true => Err(malformed),
+    if answer.truncated() {
+        return Err(malformed);
+    }
+    match intake.is_dead_end(&answer) {
+        true => Err(AnswerError::Referral),
         false => Ok(answer),
     }
 }

@@ -50,6 +50,7 @@ pub struct Answer {
     flags: u16,
     rcode: u16,
     is_unfinished: bool,
+    is_referral: bool,
     counts: [u16; 3],
     errors: Box<[UpstreamEde]>,
     ttl: Option<u32>,
@@ -82,11 +83,12 @@ impl Answer {
         let parsed = ParsedResponse::parse(message, at + 4).ok_or(malformed)?;
         let rcode = edns::full_rcode(flags, parsed.edns);
         let chain = Chain::follow(&parsed, name, rtype)?;
-        if rcode == 0 && !chain.is_answered() {
-            if parsed.is_referral() {
+        let is_referral = rcode == 0 && !chain.is_answered() && parsed.is_referral();
+        if rcode == 0 && !chain.is_answered() && chain.hops.is_empty() {
+            if is_referral {
                 return Err(AnswerError::Referral);
             }
-            if chain.hops.is_empty() && parsed.has_answers {
+            if parsed.has_answers {
                 return Err(AnswerError::Unrelated);
             }
         }
@@ -110,6 +112,7 @@ impl Answer {
             flags,
             rcode,
             is_unfinished,
+            is_referral,
             counts: written.counts,
             errors: parsed.errors.into(),
             ttl,
@@ -130,6 +133,11 @@ impl Answer {
     /// Whether it has a chain to a name and says nothing about that name.
     pub fn is_unfinished(&self) -> bool {
         self.is_unfinished
+    }
+
+    /// Whether it has a chain to a name for which it refers to other servers. It is only of use if those servers are known.
+    pub fn is_referral(&self) -> bool {
+        self.is_referral
     }
 
     /// Permits to cache an answer for as long as the CNAME records of its first `hops` hops are valid. To be called if

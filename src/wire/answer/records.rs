@@ -29,7 +29,7 @@ pub enum AnswerError {
     /// 10.1).
     #[error("the CNAME chain is circular, too long or ambiguous")]
     Chain,
-    /// A referral: the server does not recurse (RFC 2308, section 2.2).
+    /// A referral without a chain: the server does not recurse (RFC 2308, section 2.2).
     #[error("the server refers to others instead of answering")]
     Referral,
     /// The answer section has records, but neither one that answers the question nor a CNAME or DNAME that applies to

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{A, DS, TXT};
+use tapis::policy::effect::EffectAction;
 use tapis::policy::local::LocalBuilder;
 use tapis::policy::record::LocalRecord;
 use tapis::serve::cache::{Failure, Key};
@@ -219,6 +220,122 @@ fn an_answer_of_the_former_servers_does_not_answer_those_who_waited_for_it() {
 }
 
 #[test]
+fn a_stale_answer_of_the_former_servers_is_not_sent_when_upstream_fails() {
+    let mut scene = scene([]);
+    let entry = || address(WWW, 1, 1).of_pool(0, scene.corp, &scene.routes);
+    let failure = Arc::new(Failure {
+        code: 22,
+        said: None,
+    });
+    let failed = Resolution::Failed(failure, Some(entry()));
+    let overloaded = Resolution::Overloaded(Some(entry()));
+    scene.route(&[("corp.example", PoolId::unique())]);
+    for resolution in [failed, overloaded, Resolution::Outdated] {
+        let asked = scene.harness.conclude(20, ask(WWW, A), &resolution);
+        assert_eq!(shown(&asked.resolve().0), WWW, "{resolution:?}");
+        let known = Known {
+            resolution: &resolution,
+            cache: &scene.harness.cache,
+            is_last: true,
+        };
+        let last = scene.harness.conclude_with(20, ask(WWW, A), known).reply();
+        assert_eq!(last.rcode(), ResponseCode::ServFail, "{resolution:?}");
+    }
+}
+
+#[test]
+fn a_late_answer_of_the_former_servers_does_not_displace_that_of_the_new_ones() {
+    let mut scene = scene([]);
+    let other = PoolId::unique();
+    scene.route(&[("corp.example", other)]);
+    scene.learn(ask(WWW, A), address(WWW, 9, 300), (other, 0));
+    for late in [address(WWW, 8, 300), denied(WWW, A)] {
+        scene.learn(ask(WWW, A), late.clone(), (scene.corp, 1));
+        let entry = late.of_pool(1, scene.corp, &scene.routes);
+        let key = super::harness::key(ask(WWW, A));
+        assert!(scene.harness.cache.try_insert(key, entry));
+        let decoded = scene.harness.answer_at(2, ask(WWW, A));
+        assert_eq!(decoded.answers(), ["www.corp.example. 298 IN A 192.0.2.9"]);
+    }
+}
+
+#[test]
+fn a_chain_that_may_not_be_cached_is_completed_and_counted_as_resolved() {
+    let start = "www.example";
+    let scene = scene([]);
+    let said = upstream_answer(start, A).answers([cname(start, 0, WWW)]);
+    let entry = said.of_pool(0, DEFAULT, &scene.routes);
+    scene.harness.insert(ask(start, A), Arc::clone(&entry));
+    let conclude = |entry| {
+        let resolution = Resolution::Answered(entry);
+        scene.harness.conclude(1, ask(start, A), &resolution)
+    };
+    assert_eq!(shown(&conclude(entry).resolve().0), WWW);
+    let target = address(WWW, 7, 300).of_pool(1, scene.corp, &scene.routes);
+    scene.harness.insert(ask(WWW, A), Arc::clone(&target));
+    let expected = [
+        "www.example. 0 IN CNAME www.corp.example.",
+        "www.corp.example. 300 IN A 192.0.2.7",
+    ];
+    let decoded = conclude(target).reply();
+    assert_eq!(decoded.answers(), expected);
+    assert_eq!(decoded.count, Count::Resolved);
+    let decoded = scene.harness.answer_at(1, ask(start, A));
+    assert_eq!(decoded.count, Count::CacheHits);
+    assert!(
+        scene
+            .harness
+            .take(2, PERMITTED, &ask(start, A).packet())
+            .resolve()
+            .1
+            .is_some()
+    );
+}
+
+#[test]
+fn an_nxdomain_about_a_name_of_another_pool_neither_withdraws_nor_keeps_a_stale_chain() {
+    let (start, middle) = ("www.example", "middle.example");
+    // Upstream denies the name at the end of the chain, which is not its own.
+    let chain = [cname(start, 1, middle), cname(middle, 1, WWW)];
+    let said = upstream_answer(start, A).answers(chain);
+    let said = said.rcode(ResponseCode::NXDomain);
+    let said = said.authority(soa("example", 1, 1));
+    for (denier, withdraws) in [("corp.example", false), (middle, true), (start, true)] {
+        let scene = scene([]);
+        scene.learn(ask(start, A), said.clone(), (DEFAULT, 0));
+        assert!(scene.has_stale(ask(start, A)));
+        let rtype = if denier == "corp.example" { DS } else { TXT };
+        scene.learn(ask(denier, rtype), denied(denier, rtype), (DEFAULT, 9));
+        assert_eq!(scene.has_stale(ask(start, A)), !withdraws, "{denier}");
+    }
+    // Nor does it deny that name to others.
+    let scene = scene([]);
+    let other = "other.example";
+    let stale = upstream_answer(other, DS).answers([cname(other, 1, "x.corp.example")]);
+    scene.learn(ask(other, DS), stale, (DEFAULT, 0));
+    scene.learn(ask(start, A), said, (DEFAULT, 9));
+    assert!(scene.has_stale(ask(other, DS)));
+}
+
+#[test]
+fn the_chain_of_a_rule_ends_at_a_name_of_which_other_servers_are_asked() {
+    let rule = EffectAction::Cname {
+        target: Arc::new(name("garden.example")),
+        prepend: false,
+    };
+    let scene = scene([list("wall").exact("bad.example").acts(rule)]);
+    let garden = "garden.example";
+    let said = alias(garden, WWW).answers([a(WWW, 9, [203, 0, 113, 1])]);
+    scene.learn(ask(garden, A), said, (DEFAULT, 0));
+    let decoded = scene.harness.answer_at(100, ask("bad.example", A));
+    let expected = [
+        "bad.example. 60 IN CNAME garden.example.",
+        "garden.example. 200 IN CNAME www.corp.example.",
+    ];
+    assert_eq!(decoded.answers(), expected);
+}
+
+#[test]
 fn what_upstream_says_about_names_of_a_forwarded_zone_is_asked_of_its_servers() {
     let start = "www.example";
     let chain = [cname(start, 300, WWW), cname(WWW, 300, "cdn.example")];
@@ -350,7 +467,7 @@ fn a_rule_that_spares_signed_answers_decides_by_the_answer_that_begins_the_chain
     for (signature, count) in [
         (
             Some(rrsig(start, 300, hickory_proto::rr::RecordType::CNAME)),
-            Count::Local,
+            Count::CacheHits,
         ),
         (None, Count::Blocked),
     ] {
@@ -378,9 +495,9 @@ fn rules_on_addresses_do_not_apply_to_local_addresses_at_the_end_of_any_chain() 
     add("alias.example", 5, name("router.example").wire());
     scene.harness.snapshot.local = Arc::new(builder.finish());
     scene.learn(ask(WWW, A), alias(WWW, "router.example"), (scene.corp, 0));
-    for owner in ["alias.example", WWW] {
+    for (owner, count) in [("alias.example", Count::Local), (WWW, Count::CacheHits)] {
         let decoded = scene.harness.answer(ask(owner, A));
-        assert_eq!(decoded.count, Count::Local, "{owner}");
+        assert_eq!(decoded.count, count, "{owner}");
         assert_eq!(decoded.answers()[1], "router.example. 60 IN A 192.0.2.7");
     }
     // What upstream says about a local name is sent as upstream sent it, and rules on addresses apply.

@@ -143,7 +143,8 @@ impl<'w, O: Observer> Waiting<'w, O> {
             Err(full) => return self.refuse(datagram, rejection_count(full)),
         };
         let recipient = Recipient::Datagram(datagram);
-        match worker.inflight.try_join(&key, Waiter { recipient, permit }) {
+        let (pool, waiter) = (worker.pools.id_of(&key), Waiter { recipient, permit });
+        match worker.inflight.try_join(&key, pool, waiter) {
             Ok(Join::First(query_id)) => self.ask(query_id),
             Ok(Join::Joined) => worker.counters.bump(Count::Coalesced),
             Ok(Join::StaleServed(waiter)) => {
@@ -166,7 +167,8 @@ impl<'w, O: Observer> Waiting<'w, O> {
             return;
         };
         let recipient = Recipient::CacheOnly;
-        let joined = worker.inflight.try_join(&key, Waiter { recipient, permit });
+        let (pool, waiter) = (worker.pools.id_of(&key), Waiter { recipient, permit });
+        let joined = worker.inflight.try_join(&key, pool, waiter);
         if let Ok(Join::First(query_id)) = joined {
             worker.counters.bump(Count::Prefetched);
             self.ask(query_id);

@@ -114,8 +114,10 @@ impl FirstAttempt {
         waits: &mut WaitSet,
     ) -> bool {
         let of = match self.pools.forwarded(&query_id.key) {
-            Some(pool) => self.lanes.open(pool),
-            None => PoolId::DEFAULT,
+            Some(pool) if pool.id() == query_id.pool => self.lanes.open(pool),
+            None if query_id.pool == PoolId::DEFAULT => PoolId::DEFAULT,
+            // Another pool is the one to ask now. The resolver ends the query.
+            _ => return false,
         };
         let Some((slot, place)) = self.usable_port(of, now, waits) else {
             self.lanes.close_unused(of);

@@ -104,7 +104,8 @@ impl Fixture {
             recipient: Recipient::CacheOnly,
             permit: permit.expect("a permit"),
         };
-        let Join::First(query_id) = self.inflight.join(&key, waiter) else {
+        let pool = self.first_attempt.pools.id_of(&key);
+        let Join::First(query_id) = self.inflight.join(&key, pool, waiter) else {
             panic!("asked twice");
         };
         self.first_attempt.ask(&query_id, self.now, &mut self.waits)
