@@ -36,6 +36,7 @@ fn marks(tool: Tool) -> &'static [&'static str] {
             "ports:",
             "clientLookup:",
             "bootstrapDns:",
+            "hostsFile:",
         ],
         Tool::Dnsmasq => &[
             "server=",

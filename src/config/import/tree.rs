@@ -157,6 +157,11 @@ pub(super) fn yaml(file: &ReadFile) -> Result<Node, ImportError> {
         let complete = match event {
             Event::Scalar(text, style, _, _) => match (&*text, style) {
                 ("" | "~" | "null", ScalarStyle::Plain) => node(Value::Null),
+                // The parser reports the first line of its text, which is behind that of the `|`.
+                (_, ScalarStyle::Literal | ScalarStyle::Folded) => Node {
+                    value: Value::Text(text.into_owned()),
+                    line: SourceLine::new(&file.path, number.saturating_sub(1)),
+                },
                 _ => node(Value::Text(text.into_owned())),
             },
             Event::SequenceStart(..) => {
