@@ -125,7 +125,7 @@ impl WebUrl {
         )
     }
 
-    /// A digest of the whole URL without user and password, which tells it from others that are shown alike.
+    /// A digest of the whole URL without user and password, which distinguishes it from others that are shown alike.
     pub(crate) fn digest(&self) -> String {
         blake3::hash(self.without_login().as_bytes()).to_hex()[..16].to_owned()
     }

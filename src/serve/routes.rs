@@ -1,5 +1,5 @@
 //! The routes of queries: which pool of upstream servers is asked for a name. The pools have numbers, by which the cache
-//! tells whose answers it holds.
+//! records whose answers it holds.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};

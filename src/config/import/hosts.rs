@@ -31,7 +31,7 @@ pub(super) struct HostsOptions<'t> {
 
 /// What the lines of a file do.
 #[derive(Default)]
-struct Census {
+struct UseCounts {
     /// Names with the unspecified address, which blocks.
     unspecified: usize,
     /// Names with the address of this machine.
@@ -47,18 +47,18 @@ enum Use {
     Record,
 }
 
-impl Census {
+impl UseCounts {
     fn of(text: &str) -> Self {
-        let mut census = Self::default();
+        let mut counts = Self::default();
         for line in text.lines() {
             let count = names(line).count();
             match use_of(line) {
-                Use::Unspecified => census.unspecified += count,
-                Use::Loopback => census.loopback += count,
-                Use::Record => census.others += count,
+                Use::Unspecified => counts.unspecified += count,
+                Use::Loopback => counts.loopback += count,
+                Use::Record => counts.others += count,
             }
         }
-        census
+        counts
     }
 
     /// Whether nearly all names have the address of this machine, and too many for one machine.
@@ -103,8 +103,8 @@ pub(super) fn import_file(
     line: &SourceLine,
     draft: &mut Draft,
 ) {
-    let census = Census::of(&file.text);
-    let by_loopback = census.blocks_by_loopback();
+    let counts = UseCounts::of(&file.text);
+    let by_loopback = counts.blocks_by_loopback();
     let blocks = |text: &str| match use_of(text) {
         Use::Unspecified => true,
         Use::Loopback => by_loopback,
@@ -116,11 +116,11 @@ pub(super) fn import_file(
             add(text, options, &line, draft);
         }
     }
-    if census.unspecified == 0 && !by_loopback {
+    if counts.unspecified == 0 && !by_loopback {
         return;
     }
     let mut keys: Vec<(&'static str, Value)> = vec![("format", "hosts".into())];
-    if census.loopback > census.unspecified {
+    if counts.loopback > counts.unspecified {
         let addresses =
             ["127.0.0.1", "::1"].map(|address| (address, text_has(&file.text, address)));
         let used = addresses.into_iter().filter(|(_, is_used)| *is_used);
@@ -128,7 +128,7 @@ pub(super) fn import_file(
         keys.extend([("action", "sinkhole".into()), ("sinkhole", used.into())]);
     }
     let title = path.file_stem().unwrap_or_default().to_string_lossy();
-    let has_others = census.others > 0 || !by_loopback && census.loopback > 0;
+    let has_others = counts.others > 0 || !by_loopback && counts.loopback > 0;
     if !has_others {
         keys.insert(0, ("path", absolute(path).into()));
         return draft.list(&title, keys, line);

@@ -117,18 +117,23 @@ impl SearchCost {
         &self,
         grams: &Grams,
         lowest: impl Fn(u32) -> u32,
+        round: usize,
     ) -> HashSet<u32> {
         let own = grams
             .runs()
             .map(|(window, group)| (window, (lowest(group), group)));
-        let beyond = beyond(&self.runs, own, LIST_FILTERED_RUNS);
+        let beyond = beyond(&self.runs, own, reduced(LIST_FILTERED_RUNS, round));
         beyond.into_iter().map(|(_, group)| group).collect()
     }
 
     /// The patterns of a set that are to be left out so that it fits beside this work of its list: of those that are nothing
     /// but a literal, the last ones at the fullest windows.
-    pub(super) fn literals_beyond_list(&self, grams: &Grams) -> HashSet<u32> {
-        beyond(&self.compared, grams.compared(), LIST_COMPARED)
+    pub(super) fn literals_beyond_list(&self, grams: &Grams, round: usize) -> HashSet<u32> {
+        beyond(
+            &self.compared,
+            grams.compared(),
+            reduced(LIST_COMPARED, round),
+        )
     }
 
     /// The number of sets.
@@ -146,6 +151,11 @@ impl SearchCost {
 /// The sum of the [`MAX_WINDOWS`] highest counts. A name without escapes has no more windows.
 fn worst(by_window: &HashMap<u32, usize>) -> usize {
     worst_of(by_window.values().copied().collect())
+}
+
+/// A sixteenth less of a limit for each round.
+fn reduced(limit: usize, round: usize) -> usize {
+    limit / 16 * 16_usize.saturating_sub(round)
 }
 
 /// What has no room if each window has the same, so that the [`MAX_WINDOWS`] fullest ones together are within the limit. What

@@ -155,14 +155,15 @@ impl PatternSet {
     }
 
     /// The patterns that are to be left out because too many look for the same texts, if the patterns of the same list in
-    /// other sets cost `before`. The first ones that look for a text stay.
-    pub fn alike_beyond_list(&self, before: &SearchCost) -> HashSet<usize> {
+    /// other sets cost `before`. The first ones that look for a text stay. The others may then look for other texts, and be too
+    /// many again; so with each `round`, counted from 0, a sixteenth less of the limit is used.
+    pub fn alike_beyond_list(&self, before: &SearchCost, round: usize) -> HashSet<usize> {
         let lowest = |group: u32| self.groups[group as usize].lowest();
-        let automata = before.automata_beyond_list(&self.grams, lowest);
+        let automata = before.automata_beyond_list(&self.grams, lowest, round);
         let in_automata = automata
             .iter()
             .flat_map(|group| self.groups[*group as usize].patterns());
-        let literals = before.literals_beyond_list(&self.grams);
+        let literals = before.literals_beyond_list(&self.grams, round);
         let patterns = in_automata.chain(literals);
         patterns.map(|pattern| pattern as usize).collect()
     }

@@ -151,7 +151,7 @@ impl PatternRules {
                 None => distinct.push((index, &*found.pattern)),
             }
         }
-        for round in 1.. {
+        for round in 0.. {
             if distinct.is_empty() {
                 break;
             }
@@ -164,8 +164,8 @@ impl PatternRules {
             set.add_cost(&mut all);
             let fits = all.check_list();
             if let Err(why) = fits {
-                let (mut beyond, problem) = beyond(&set, &distinct, cost, why);
-                if beyond.is_empty() || round > MAX_ROUNDS {
+                let (mut beyond, problem) = beyond(&set, &distinct, (cost, round), why);
+                if beyond.is_empty() || round >= MAX_ROUNDS {
                     let accepted = (0..distinct.len()).filter(|place| !bad.contains_key(place));
                     let accepted: Vec<_> = accepted.collect();
                     beyond = accepted[accepted.len() * 3 / 4..].to_vec();
@@ -192,11 +192,11 @@ impl PatternRules {
 }
 
 /// The places of patterns of a set that are to be left out because they are the cause of too much work, and the problem. None
-/// if the cause is not known. The patterns of the same list in other sets cost `before`.
+/// if the cause is not known. The patterns of the same list in other sets cost `before`. `round` counts the attempts, from 0.
 fn beyond(
     set: &PatternSet,
     patterns: &[(usize, &str)],
-    before: &SearchCost,
+    (before, round): (&SearchCost, usize),
     why: TooMuchWork,
 ) -> (Vec<usize>, BadRule) {
     match why {
@@ -208,7 +208,7 @@ fn beyond(
             )
         }
         TooMuchWork::Filtered | TooMuchWork::Compared => {
-            let places = set.alike_beyond_list(before);
+            let places = set.alike_beyond_list(before, round);
             (places.into_iter().collect(), BadRule::AlikeWork)
         }
         TooMuchWork::Sets | TooMuchWork::Memory => (Vec::new(), BadRule::PatternsTooLarge),

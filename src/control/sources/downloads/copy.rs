@@ -45,7 +45,7 @@ const GOOD: &str = "good";
 pub(super) struct Version {
     /// The mirror that has sent it, as it is shown.
     pub(super) url: String,
-    /// Tells the mirror from others: URLs that differ in what is secret are shown alike.
+    /// Distinguishes the mirror from others: URLs that differ in what is secret are shown alike.
     mirror: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     etag: Option<String>,
@@ -61,7 +61,7 @@ pub(super) struct Version {
     file: Identity,
 }
 
-/// Tells a file from others, under any name. Facts are stored apart from the file, so they may be about another one.
+/// Identifies a file under any name. Facts are stored apart from the file, so they may be about another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Identity {
     inode: u64,
