@@ -122,18 +122,14 @@ impl SearchCost {
         let own = grams
             .runs()
             .map(|(window, group)| (window, (lowest(group), group)));
-        let beyond = beyond(&self.runs, own, reduced(LIST_FILTERED_RUNS, round));
+        let beyond = beyond(&self.runs, own, (LIST_FILTERED_RUNS, round));
         beyond.into_iter().map(|(_, group)| group).collect()
     }
 
     /// The patterns of a set that are to be left out so that it fits beside this work of its list: of those that are nothing
     /// but a literal, the last ones at the fullest windows.
     pub(super) fn literals_beyond_list(&self, grams: &Grams, round: usize) -> HashSet<u32> {
-        beyond(
-            &self.compared,
-            grams.compared(),
-            reduced(LIST_COMPARED, round),
-        )
+        beyond(&self.compared, grams.compared(), (LIST_COMPARED, round))
     }
 
     /// The number of sets.
@@ -153,18 +149,16 @@ fn worst(by_window: &HashMap<u32, usize>) -> usize {
     worst_of(by_window.values().copied().collect())
 }
 
-/// A sixteenth less of a limit for each round.
-fn reduced(limit: usize, round: usize) -> usize {
-    limit / 16 * 16_usize.saturating_sub(round)
-}
-
 /// What has no room if each window has the same, so that the [`MAX_WINDOWS`] fullest ones together are within the limit. What
-/// is lower than the others stays.
+/// is lower than the others stays. With each round, a sixteenth less of the room is used.
 fn beyond<T: Copy + Ord + Hash>(
     before: &HashMap<u32, usize>,
     own: impl Iterator<Item = (u32, T)>,
-    limit: usize,
+    (limit, round): (usize, usize),
 ) -> HashSet<T> {
+    let taken = worst(before);
+    let room = limit.saturating_sub(taken) / 16 * 16_usize.saturating_sub(round);
+    let limit = taken + room;
     let mut by_window: HashMap<u32, BTreeSet<T>> = HashMap::new();
     for (window, target) in own {
         by_window.entry(window).or_default().insert(target);

@@ -25,7 +25,7 @@ pub(super) const MAX_UNFILTERED_MEMORY: usize = 1 << 20;
 /// The maximum number of automata that the 253 worst windows lead to. A name has no room for the literals of all these
 /// windows. Of 5,000 patterns like those of public lists, these windows lead to 347 automata; if all texts of the
 /// patterns are built from the same 16 syllables, to 2,354.
-pub(super) const MAX_FILTERED_RUNS: usize = 4096;
+pub(super) const MAX_FILTERED_RUNS: usize = 8192;
 
 /// The maximum number of literals that are compared at the 253 worst windows. Only literals that are whole patterns
 /// count.
@@ -38,7 +38,7 @@ pub(super) const MAX_MEMORY: usize = 256 << 20;
 pub(super) const LISTS_AT_LEAST: usize = 8;
 
 /// The same for the limits of patterns with equal windows. The lists of one publisher need little: 5,000 patterns like those
-/// of public lists need 347 runs of the 2,048 that are a list's part. A list whose patterns consist of few words needs more.
+/// of public lists need 347 runs of the 4,096 that are a list's part. A list whose patterns consist of few words needs more.
 pub(super) const ALIKE_LISTS_AT_LEAST: usize = 2;
 
 /// The number of automata of patterns without a literal that a list may have.

@@ -37,9 +37,9 @@ fn patterns_without_a_fixed_text_that_are_too_much_work_are_left_out_and_no_othe
 fn patterns_that_look_for_the_same_texts_are_left_out_and_no_others() {
     let mut text = String::new();
     for number in 0..3000_u32 {
-        let letters =
-            (0..6).map(|place| ['q', 'z', 'j', 'x'][(number >> (2 * place) & 3) as usize]);
-        writeln!(text, "/-{}[0-9]/", letters.collect::<String>()).expect("memory");
+        let letter = |place: u32| ['q', 'z', 'j', 'x'][(number >> (2 * place) & 3) as usize];
+        let letters: String = (0..6).map(letter).collect();
+        writeln!(text, "/-{letters}[0-9]/").expect("memory");
     }
     let filter = Filter::new(Kind::Block, (text + &good(300)).as_bytes());
     let alike = Bad::Rule(BadRule::AlikeWork);
