@@ -65,9 +65,21 @@ pub(super) fn run(
     };
     let mut left_out = None;
     let mut write = |out: &mut dyn Write| -> Result<(), Failure> {
-        let take = |part: &[u8]| out.write_all(part);
-        let trailers = server::download(&sockets, "/export", &request, take)??;
-        left_out = trailers.get(LEFT_OUT).cloned();
+        let mut unwritten = None;
+        let take = |part: &[u8]| {
+            out.write_all(part)
+                .inspect_err(|error| unwritten = Some(error.kind()))
+        };
+        let trailers = server::download(&sockets, "/export", &request, take);
+        if let Some(kind) = unwritten {
+            // The server has answered, so this is no failure to ask it.
+            let error = io::Error::from(kind);
+            return Err(match &args.output {
+                Some(path) => Failure::Other(format!("{}: {error}", path.shown()).into()),
+                None => Failure::Other(Box::new(error)),
+            });
+        }
+        left_out = trailers??.get(LEFT_OUT).cloned();
         Ok(())
     };
     let written = match &args.output {

@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::failure::Failure;
 use super::plain::Plain;
+use crate::config::Config;
 use crate::config::import::{Imported, Tool, import};
 use crate::config::shown::{Show, counted};
 
@@ -62,8 +63,17 @@ pub(super) fn run(args: &ImportArgs, out: &mut impl Write) -> Result<(), Failure
             }
         }
     }
+    // Other programs accept values that this one does not.
+    let directory = args.output.as_deref().unwrap_or(Path::new(""));
+    let mistakes = Config::parse(&imported.config, &directory.join(CONFIG)).err();
+    if let Some(mistakes) = &mistakes {
+        let _ = writeln!(
+            to,
+            "{mistakes}\ntapis: the configuration is not valid until this is corrected"
+        );
+    }
     if imported.left.is_empty() {
-        return Ok(());
+        return mistakes.map_or(Ok(()), |_| Err(Failure::Reported));
     }
     let settings = counted(imported.left.len(), "setting", "settings");
     let _ = writeln!(to, "tapis: {settings} did not carry over");

@@ -272,6 +272,9 @@ fn a_file_keeps_its_link_and_mode_and_a_device_is_written_to() {
     assert!(written.status.success(), "{}", text(&written));
     assert_eq!(rules(&written), ["0.0.0.0 a.example"]);
     assert!(fs::symlink_metadata(&device).expect("a link").is_symlink());
+    let full = server.verb(&["export", "ads", "--format=hosts", "--output=/dev/full"]);
+    assert_eq!(full.status.code(), Some(1), "{}", text(&full));
+    assert!(text(&full).contains("/dev/full: "), "{}", text(&full));
 }
 
 #[test]

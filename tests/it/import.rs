@@ -105,3 +105,34 @@ fn lists_that_are_not_written_are_named() {
     let output = import(&["maradns", "dnsmasq.conf"], folder.path());
     assert_eq!(output.status.code(), Some(2), "{}", printed(&output.stderr));
 }
+
+#[test]
+fn a_result_that_is_not_valid_is_reported() {
+    let text = "server_names = ['a']\nlisten_addresses = ['127.0.0.1:53']\ncache_min_ttl = 2400\ncache_neg_max_ttl = 600\n";
+    let folder = folder("", &[("dnscrypt-proxy.toml", text)]);
+    let output = import(
+        &["dnscrypt-proxy", "dnscrypt-proxy.toml", "--output", "new"],
+        folder.path(),
+    );
+    let errors = printed(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("max-negative-ttl-secs is 600"), "{errors}");
+    assert!(
+        errors.contains("not valid until this is corrected"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn lists_of_clients_that_multiply_are_given_up() {
+    let mut text = "acl a0 { 192.0.2.0/24; };\n".to_owned();
+    for number in 1..40 {
+        let before = number - 1;
+        text += &format!("acl a{number} {{ a{before}; !a{before}; a{before}; }};\n");
+    }
+    text += "options { allow-query { a15; }; };\n";
+    let folder = folder("", &[("named.conf", &text)]);
+    let output = import(&["bind", "named.conf"], folder.path());
+    let errors = printed(&output.stderr);
+    assert!(errors.contains("more than 10000 elements"), "{errors}");
+}

@@ -1,5 +1,6 @@
 //! Imports the configuration of BIND.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use toml_edit::{Array, Value};
@@ -84,6 +85,7 @@ pub(super) fn import(
         acls: acls
             .map(|acl| (acl.word(1).to_owned(), acl.clone()))
             .collect(),
+        elements: Cell::default(),
         policies: policies.flat_map(|option| option.block.clone()).collect(),
     };
     for option in &options {

@@ -11,6 +11,9 @@ use super::servers;
 /// How deep lists may name each other.
 const DEPTH_MAX: usize = 16;
 
+/// How many elements the lists may have, those of named lists counted each time, and how many networks.
+const ELEMENTS_MAX: usize = 10_000;
+
 /// The options that a client of the resolver needs. One that is not set has the value of another one that is, or permits
 /// everyone who can use the others.
 const OPTIONS: &[&str] = &["allow-query", "allow-query-cache", "allow-recursion"];
@@ -91,6 +94,9 @@ pub(super) fn import(context: &Context<'_>, options: &[&Statement], draft: &mut 
     let (Some(clients), Some(line)) = (permitted, last) else {
         return;
     };
+    if context.elements.get() > ELEMENTS_MAX {
+        return draft.set("server", "allow", toml_edit::Array::new(), line);
+    }
     let mut networks = clients.networks;
     if let Some((any, except)) = clients.everyone {
         let private: Vec<_> = private_networks().collect();
@@ -112,6 +118,18 @@ pub(super) fn import(context: &Context<'_>, options: &[&Statement], draft: &mut 
 fn list(context: &Context<'_>, items: &[Statement], depth: usize, draft: &mut Draft) -> Clients {
     let (mut clients, mut denied) = (Clients::default(), Vec::new());
     for item in items {
+        context.elements.set(context.elements.get() + 1);
+        if context.elements.get() > ELEMENTS_MAX {
+            // The first element beyond the limit reports it.
+            if context.elements.get() == ELEMENTS_MAX + 1 {
+                let reason = format!(
+                    "the lists of clients have more than {ELEMENTS_MAX} elements, so no client is permitted: add some to \
+                     [server] allow"
+                );
+                draft.leave(&item.line, "acl", reason);
+            }
+            return Clients::default();
+        }
         let is_denied = item.word(0).starts_with('!');
         let words = item.words.iter().map(|word| word.trim_start_matches('!'));
         let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
@@ -127,6 +145,10 @@ fn list(context: &Context<'_>, items: &[Statement], depth: usize, draft: &mut Dr
             (true, Some(_)) => break,
             (true, None) => denied.extend(found.networks),
         }
+        let networks = clients.networks.len() + denied.len();
+        context
+            .elements
+            .set(context.elements.get() + networks / 100);
     }
     clients
 }

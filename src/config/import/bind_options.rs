@@ -1,5 +1,6 @@
 //! Imports the options of BIND.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::bind_syntax::Statement;
@@ -101,6 +102,8 @@ pub(super) struct Context<'f> {
     pub(super) acls: BTreeMap<String, Statement>,
     /// The policy zones in order, with the statement that names each.
     pub(super) policies: Vec<Statement>,
+    /// How many elements of lists of clients were read, those of named lists each time.
+    pub(super) elements: Cell<usize>,
 }
 
 /// Imports an option.
