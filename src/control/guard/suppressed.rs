@@ -14,7 +14,7 @@ use crate::wire::name::Name;
 /// so do rules that allow names. The exception is a rule that would only be reported, in a last line that may be cut off.
 ///
 /// Names that the condition of a rule leaves out are not covered. A rule for some types of queries is checked like one for
-/// all. Rules with patterns are checked by [`GuardedPatterns`](crate::control::guard::patterns::GuardedPatterns).
+/// all. Rules with patterns are checked by `guard::patterns`.
 #[inline]
 pub fn admits_rule(
     suppressed: &mut SuppressedRules,
