@@ -146,9 +146,11 @@ impl Entries {
     }
 }
 
-/// Whether a line is an entry as it is: no comment, quote or parenthesis.
+/// Whether a line is an entry as it is: no comment, quote or parenthesis, and no escape of the line end.
 fn is_simple(line: &[u8]) -> bool {
-    memchr::memchr3(b';', b'"', b'(', line).is_none() && memchr(b')', line).is_none()
+    memchr::memchr3(b';', b'"', b'(', line).is_none()
+        && memchr(b')', line).is_none()
+        && !line.ends_with(b"\\")
 }
 
 fn checked(line: &[u8]) -> Result<&[u8], Fault> {
@@ -208,6 +210,19 @@ mod tests {
         ];
         for piece in [999, 1 << 20] {
             assert_eq!(entries(&text, piece), expected);
+        }
+    }
+
+    #[test]
+    fn a_line_that_ends_with_a_backslash_is_the_same_in_pieces() {
+        let text = "a.example\\\nb.example\\\\\nc.example\n";
+        let expected = [
+            (1, Err(Fault::Unbalanced)),
+            (2, Ok("b.example\\\\".to_owned())),
+            (3, Ok("c.example".to_owned())),
+        ];
+        for piece in [1, 4, text.len()] {
+            assert_eq!(entries(text, piece), expected, "{piece}");
         }
     }
 }
