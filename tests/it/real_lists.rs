@@ -313,7 +313,7 @@ fn a_large_list_has_the_same_names_in_two_forms_apart_from_some_below_www() {
         .collect();
     let [only_exact, only_subtrees] = differences(&exact, &subtrees, &probes);
     assert_eq!(only_subtrees, Vec::<String>::new());
-    // Whoever made the files left `www.x` out of the one with subtrees, although x is in neither.
+    // The file with subtrees lacks some `www.x`, although x is in neither file.
     let left_out: Vec<_> = only_exact
         .iter()
         .filter(|name| !name.ends_with(PUBLIC_SUFFIX))

@@ -116,7 +116,8 @@ impl Pools {
         self.forwarding.load_full()
     }
 
-    /// Replaces the pools of forwarded zones. Queries in flight for names of which another pool is asked now start anew.
+    /// Replaces the pools of forwarded zones. Queries in flight for names of which another pool is asked now
+    /// are dispatched again.
     pub fn replace(&self, forwarding: Forwarding) {
         let forwards = forwarding.pools().iter().map(|forward| &forward.pool);
         for pool in forwards.chain([&self.default]) {

@@ -5,6 +5,7 @@ mod corners;
 mod cut;
 mod formats;
 mod random;
+mod tables;
 mod zones;
 
 use proptest::prelude::*;
