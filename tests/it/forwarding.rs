@@ -350,6 +350,35 @@ fn an_outage_of_a_forwarded_zone_is_an_alarm_with_its_name_until_a_server_answer
 }
 
 #[test]
+fn outages_of_many_forwarded_zones_are_eight_alarms_and_one_about_the_others() {
+    let default = knows(1);
+    let dead: Vec<_> = (0..10).map(|_| Upstream::start(|_| None)).collect();
+    let zone = |number: usize| format!("z{number}.example");
+    let sections: String = (dead.iter().enumerate())
+        .map(|(number, server)| forward(&zone(number), server.address) + "timeout-ms = 200\n")
+        .collect();
+    let server = Server::start(&(preamble(default.address) + &sections), &[]);
+    let asked: Vec<_> = (0..10)
+        .map(|number| format!("www.{}", zone(number)))
+        .collect();
+    let rest = "no server of 2 other sections of [[forward]] gives usable answers: see the log";
+    until("there is an alarm about the others", || {
+        std::thread::scope(|scope| {
+            for name in &asked {
+                scope.spawn(|| ask(server.address, name, A));
+            }
+        });
+        server.status()["alarms"].to_string().contains(rest)
+    });
+    let alarms = server.status()["alarms"].to_string();
+    assert_eq!(
+        alarms.matches("no server of [[forward]] zone").count(),
+        8,
+        "{alarms}"
+    );
+}
+
+#[test]
 fn sections_with_the_same_servers_share_their_state() {
     let (default, corp) = (knows(1), knows(2));
     let sections: String = (0..1000)

@@ -436,6 +436,37 @@ fn a_stale_chain_is_completed_as_a_fresh_one_and_says_that_it_is_stale() {
 }
 
 #[test]
+fn each_stale_part_of_a_completed_chain_has_the_ttl_of_stale_records() {
+    let (start, end) = ("www.example", "x.lab.example.net");
+    let scene = scene([]);
+    for (owner, target, pool) in [(start, WWW, DEFAULT), (WWW, end, scene.corp)] {
+        let brief = upstream_answer(owner, A).answers([cname(owner, 1, target)]);
+        scene.learn(ask(owner, A), brief, (pool, 0));
+    }
+    scene.learn(ask(end, A), address(end, 7, 300), (scene.lab, 0));
+    let asked = ask(start, A).edns(1232);
+    let (_, stale) = scene.harness.take(20, PERMITTED, &asked.packet()).resolve();
+    let failure = Arc::new(Failure {
+        code: 22,
+        said: None,
+    });
+    let failed = Resolution::Failed(failure, Some(stale.expect("a stale chain")));
+    // The servers of the middle part may answer, so they are asked first.
+    let last = Known {
+        resolution: &failed,
+        cache: &scene.harness.cache,
+        is_last: true,
+    };
+    let decoded = scene.harness.conclude_with(20, asked, last).reply();
+    let expected = [
+        "www.example. 30 IN CNAME www.corp.example.",
+        "www.corp.example. 30 IN CNAME x.lab.example.net.",
+        "x.lab.example.net. 280 IN A 192.0.2.7",
+    ];
+    assert_eq!(decoded.answers(), expected);
+}
+
+#[test]
 fn rules_apply_to_all_parts_of_a_completed_chain() {
     let start = "www.example";
     for rules in [

@@ -195,3 +195,12 @@ fn a_header_names_the_format_of_filter_lists() {
     let nothing = all("# nothing\n", &of(Format::Auto)).1.detected;
     assert!(!nothing.expect("a format").is_certain());
 }
+
+#[test]
+fn a_copy_of_a_pattern_that_is_not_accepted_is_a_bad_line_as_well() {
+    let text = "/[a-z]/\n||x*y.example^\n/[a-z]/\n";
+    let (rules, tally) = all(text, &of(Format::Adblock));
+    assert_eq!((rules.len(), tally.rules), (1, 1));
+    let lines: Vec<_> = bad(&tally).into_iter().map(|(line, _)| line).collect();
+    assert_eq!(lines, [1, 3]);
+}
