@@ -23,6 +23,8 @@ use super::upstreams::UpstreamSource;
 use crate::config::Config;
 use crate::control::Control;
 use crate::control::data_plane::DataPlane;
+use crate::policy::current::Reader;
+use crate::policy::images::Images;
 use crate::serve::admission::Admission;
 use crate::serve::cache::Cache;
 use crate::serve::pace::Pace;
@@ -90,7 +92,7 @@ impl Service {
         let (jobs, queue) = mpsc::channel(HAND_OVER);
         let jobs_run = resolver.clone().run_jobs(queue, tracker.clone());
         tracker.spawn(essential.watch("the job taker", jobs_run));
-        tracker.spawn(tidy(resolver.clone(), stop.clone()));
+        tracker.spawn(tidy(resolver.clone(), shared.policy.clone(), stop.clone()));
         let outage = Outage::default();
         let follow = outage.clone().follow(pool, stop.clone());
         tracker.spawn(follow);
@@ -182,21 +184,35 @@ impl Service {
 }
 
 /// Returns free memory to the system after each burst: thousands of queries that wait for a silent upstream take tens
-/// of megabytes, which the allocator would keep. Threads that allocate at that moment may wait for milliseconds, so
-/// this is done only after a burst.
-async fn tidy(resolver: Arc<Resolver<QueryObserver>>, stop: CancellationToken) {
+/// of megabytes, which the allocator would keep. To compile thousands of patterns takes as much. Threads that allocate
+/// at that moment may wait for milliseconds, so this is done only after a burst, or if the number of patterns changed.
+async fn tidy(resolver: Arc<Resolver<QueryObserver>>, policy: Reader, stop: CancellationToken) {
     let tidy = async {
-        let mut most = 0;
+        let (mut most, mut patterns) = (0, 0);
         loop {
             tokio::time::sleep(TIDYING).await;
             let waiting = resolver.waiting();
             most = waiting.max(most);
-            if most >= BURST && waiting < most / 8 {
+            let is_burst_over = most >= BURST && waiting < most / 8;
+            if is_burst_over {
                 most = 0;
+            }
+            let before = std::mem::replace(&mut patterns, pattern_count(&policy.load().images()));
+            if is_burst_over || patterns != before {
                 // A panic here would be no reason to stop.
                 let _ = tokio::task::spawn_blocking(return_free_memory).await;
             }
         }
     };
     stop.run_until_cancelled(tidy).await;
+}
+
+/// The number of rules with patterns.
+fn pattern_count(images: &Images) -> usize {
+    let all = [&images.base, &images.delta, &images.orders];
+    let groups = all
+        .into_iter()
+        .flatten()
+        .flat_map(|image| image.pattern_groups());
+    groups.map(|group| group.rules.len()).sum()
 }

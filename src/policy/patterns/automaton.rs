@@ -1,4 +1,4 @@
-//! A deterministic automaton for a few patterns, as a compact table.
+//! Makes a deterministic automaton for a few patterns, as a compact table.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -10,6 +10,7 @@ use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 use regex_syntax::hir::{Hir, Look, Repetition};
 
+use super::automata::{Cell, HEAD, Row};
 use super::pattern::any;
 use super::text::TEXT;
 
@@ -22,46 +23,23 @@ const NFA_LIMIT: usize = 1 << 20;
 const DFA_LIMIT: usize = 8 * MAX_CELLS;
 const DETERMINIZE_LIMIT: usize = 2 * DFA_LIMIT;
 
-/// An automaton that reports which of its patterns match. A row is a state, and a column is a class of bytes; the last
-/// column is for the end of the text. Row 0 is the state in which nothing can match any more.
-///
-/// Most columns of a row lead to one row. Only the others have a cell. The cells of all rows are interleaved, so that few
-/// places are empty.
+/// An automaton before its tables are joined with those of others.
 #[derive(Debug)]
 pub(super) struct Automaton {
     /// The column of each byte. Texts have no byte above 127.
-    columns: [u8; 128],
-    rows: Box<[Row]>,
-    cells: Box<[Cell]>,
+    pub(super) columns: [u8; 128],
+    pub(super) rows: Vec<Row>,
+    pub(super) cells: Vec<Cell>,
     /// The row at the start of a text.
-    start: u16,
+    pub(super) start: u16,
     /// The first of the rows in which patterns match; they are at the end.
-    first_match: u16,
+    pub(super) first_match: u16,
     /// The column for the end of the text.
-    end: u8,
+    pub(super) end: u8,
     /// For each row from `first_match` on, where its patterns end in `matches`.
-    ends: Box<[u32]>,
+    pub(super) ends: Vec<u32>,
     /// Indices of patterns in the set, ascending for each row.
-    matches: Box<[u32]>,
-    /// The lowest index of a pattern.
-    lowest: u32,
-}
-
-/// A state.
-#[derive(Clone, Copy, Debug)]
-struct Row {
-    /// The place of the cell of the first column.
-    cells: u16,
-    /// The next row in all columns without a cell.
-    usual: u16,
-}
-
-/// An empty cell belongs to row 0, and leads to it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cell {
-    /// The row that it belongs to.
-    of: u16,
-    next: u16,
+    pub(super) matches: Vec<u32>,
 }
 
 /// The automaton would be too large.
@@ -78,66 +56,12 @@ impl Automaton {
         Ok(rows.into_automaton(&dfa, &indices))
     }
 
-    /// The memory that the automaton takes, in bytes.
+    /// The memory that it takes among others, in bytes.
     pub(super) fn memory(&self) -> usize {
-        size_of::<Self>()
-            + size_of_val(&*self.rows)
+        HEAD + size_of_val(&*self.rows)
             + size_of_val(&*self.cells)
             + size_of_val(&*self.ends)
             + size_of_val(&*self.matches)
-    }
-
-    /// The patterns that match some text, ascending.
-    pub(super) fn patterns(&self) -> Vec<u32> {
-        let mut patterns = self.matches.to_vec();
-        patterns.sort_unstable();
-        patterns.dedup();
-        patterns
-    }
-
-    /// The lowest index of a pattern.
-    pub(super) fn lowest(&self) -> u32 {
-        self.lowest
-    }
-
-    /// Calls `each` with the index of every pattern that matches, possibly several times. `each` returns from which index on
-    /// further matches do not matter. Returns the number of steps.
-    #[inline]
-    pub(super) fn run(&self, text: &[u8], mut each: impl FnMut(u32) -> u32) -> usize {
-        let mut row = self.start;
-        for (steps, byte) in text.iter().enumerate() {
-            row = self.next(row, self.columns[usize::from(byte & 127)]);
-            if row == 0 {
-                return steps + 1;
-            }
-            if row >= self.first_match && self.report(row, &mut each) {
-                return steps + 1;
-            }
-        }
-        row = self.next(row, self.end);
-        if row >= self.first_match {
-            self.report(row, &mut each);
-        }
-        text.len() + 1
-    }
-
-    #[inline(always)]
-    fn next(&self, row: u16, column: u8) -> u16 {
-        let Row { cells, usual } = self.rows[usize::from(row)];
-        let cell = self.cells[usize::from(cells) + usize::from(column)];
-        if cell.of == row { cell.next } else { usual }
-    }
-
-    /// Reports the patterns of a row. Returns whether no other match matters.
-    #[cold]
-    fn report(&self, row: u16, each: &mut impl FnMut(u32) -> u32) -> bool {
-        let which = usize::from(row - self.first_match);
-        let start = which.checked_sub(1).map_or(0, |before| self.ends[before]);
-        let mut bound = u32::MAX;
-        for &pattern in &self.matches[start as usize..self.ends[which] as usize] {
-            bound = each(pattern);
-        }
-        bound <= self.lowest
     }
 }
 
@@ -264,15 +188,14 @@ impl Rows {
             start: numbers[self.start as usize],
             first_match: first_match as u16,
             end: (self.width - 1) as u8,
-            ends: ends.into(),
-            matches: matches.into(),
-            lowest: indices.iter().copied().min().unwrap_or(u32::MAX),
+            ends,
+            matches,
         }
     }
 }
 
 /// Places the cells of the rows, given the next row for each row and column.
-fn interleaved(next: &[Vec<u16>]) -> (Box<[Row]>, Box<[Cell]>) {
+fn interleaved(next: &[Vec<u16>]) -> (Vec<Row>, Vec<Cell>) {
     let width = next.first().map_or(0, Vec::len);
     let usual = next.iter().map(|columns| most_common(columns));
     let mut rows: Vec<_> = usual.map(|usual| Row { cells: 0, usual }).collect();
@@ -307,7 +230,7 @@ fn interleaved(next: &[Vec<u16>]) -> (Box<[Row]>, Box<[Cell]>) {
         }
         rows[row].cells = place as u16;
     }
-    (rows.into(), cells.into())
+    (rows, cells)
 }
 
 /// The row that most columns lead to.

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use regex_syntax::hir::Hir;
 
+use super::automata::Automata;
 use super::automaton::{Automaton, TooLarge};
 use super::error::{PatternError, Problem};
 use super::grams::{Grams, MAX_ENTRIES, Target, entry_count};
@@ -28,8 +29,8 @@ const MAX_FAILURES: usize = 64;
 /// The parts of a set.
 pub(super) struct Parts {
     pub(super) grams: Grams,
-    pub(super) groups: Vec<Automaton>,
-    pub(super) unfiltered: Vec<Automaton>,
+    pub(super) groups: Automata,
+    pub(super) unfiltered: Automata,
 }
 
 /// A parsed pattern with its index.
@@ -65,7 +66,7 @@ pub(super) fn build(
     let sorted = Sorted::new(patterns, excluded, &mut refused);
     let mut compiler = Compiler::default();
     compiler.add(&sorted.unfiltered, &mut refused);
-    let unfiltered = std::mem::take(&mut compiler.automata);
+    let unfiltered = Automata::new(&std::mem::take(&mut compiler.automata));
     compiler.members.clear();
     let mut literals = sorted.whole;
     // Only patterns with the same literals share an automaton: a name that contains a literal of one contains that
@@ -89,7 +90,7 @@ pub(super) fn build(
             Ok(grams) => {
                 break Parts {
                     grams,
-                    groups: compiler.automata,
+                    groups: Automata::new(&compiler.automata),
                     unfiltered,
                 };
             }

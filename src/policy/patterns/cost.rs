@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 
-use super::automaton::Automaton;
+use super::automata::Automata;
 use super::grams::Grams;
 use super::limits::{
     ALIKE_LISTS_AT_LEAST, LIST_COMPARED, LIST_FILTERED_RUNS, LISTS_AT_LEAST, MAX_COMPARED,
@@ -61,11 +61,11 @@ pub enum TooMuchWork {
 
 impl SearchCost {
     /// Adds the work of a set with these literals and automata, which takes `memory` bytes.
-    pub(super) fn add(&mut self, grams: &Grams, unfiltered: &[Automaton], memory: usize) {
+    pub(super) fn add(&mut self, grams: &Grams, unfiltered: &Automata, memory: usize) {
         self.sets += 1;
         self.memory += memory;
         self.unfiltered += unfiltered.len();
-        self.unfiltered_memory += unfiltered.iter().map(Automaton::memory).sum::<usize>();
+        self.unfiltered_memory += unfiltered.memory();
         // An automaton is run once, though several of its literals may have one window.
         let runs: HashSet<_> = grams.runs().collect();
         for (window, _) in runs {
@@ -208,12 +208,13 @@ mod tests {
             .map(|(text, number)| (text.as_bytes(), Target::Pattern(number)))
             .collect();
         let grams = Grams::new(&literals).expect("room");
+        let none = Automata::new(&[]);
         let mut cost = SearchCost::default();
         for _ in 0..MAX_COMPARED / MAX_WINDOWS {
-            cost.add(&grams, &[], 0);
+            cost.add(&grams, &none, 0);
         }
         assert_eq!(cost.check(), Ok(()));
-        cost.add(&grams, &[], 0);
+        cost.add(&grams, &none, 0);
         assert_eq!(cost.check(), Err(TooMuchWork::Compared));
     }
 }

@@ -1,5 +1,6 @@
 //! Sets of patterns (regular expressions) that names are matched against.
 
+mod automata;
 mod automaton;
 mod build;
 mod cost;
@@ -14,7 +15,7 @@ mod text;
 
 use std::collections::HashSet;
 
-use self::automaton::Automaton;
+use self::automata::Automata;
 use self::build::{MAX_AUTOMATA, ParsedPatterns, Parts, build};
 pub use self::cost::{SearchCost, TooMuchWork};
 pub use self::error::{PatternError, Problem};
@@ -41,8 +42,8 @@ use crate::wire::name::Name;
 #[derive(Debug)]
 pub struct PatternSet {
     grams: Grams,
-    groups: Vec<Automaton>,
-    unfiltered: Vec<Automaton>,
+    groups: Automata,
+    unfiltered: Automata,
     len: usize,
 }
 
@@ -136,8 +137,7 @@ impl PatternSet {
 
     /// The memory that the set takes, in bytes.
     pub fn memory(&self) -> usize {
-        let automata = self.groups.iter().chain(&self.unfiltered);
-        self.grams.memory() + automata.map(Automaton::memory).sum::<usize>()
+        self.grams.memory() + self.groups.memory() + self.unfiltered.memory()
     }
 
     /// Adds the work that the set can cause in a search.
@@ -147,8 +147,8 @@ impl PatternSet {
 
     /// The patterns that are matched against every name, in their order.
     pub fn unfiltered(&self) -> Vec<usize> {
-        let automata = self.unfiltered.iter();
-        let patterns = automata.flat_map(Automaton::patterns);
+        let automata = 0..self.unfiltered.len();
+        let patterns = automata.flat_map(|which| self.unfiltered.patterns(which));
         let mut patterns: Vec<_> = patterns.map(|pattern| pattern as usize).collect();
         patterns.sort_unstable();
         patterns
@@ -158,11 +158,11 @@ impl PatternSet {
     /// other sets cost `before`. The first ones that look for a text stay. The others may then look for other texts, and be too
     /// many again; so with each `round`, counted from 0, a sixteenth less of the limit is used.
     pub fn alike_beyond_list(&self, before: &SearchCost, round: usize) -> HashSet<usize> {
-        let lowest = |group: u32| self.groups[group as usize].lowest();
+        let lowest = |group: u32| self.groups.lowest(group as usize);
         let automata = before.automata_beyond_list(&self.grams, lowest, round);
         let in_automata = automata
             .iter()
-            .flat_map(|group| self.groups[*group as usize].patterns());
+            .flat_map(|group| self.groups.patterns(*group as usize));
         let literals = before.literals_beyond_list(&self.grams, round);
         let patterns = in_automata.chain(literals);
         patterns.map(|pattern| pattern as usize).collect()
@@ -174,8 +174,8 @@ impl PatternSet {
     #[inline]
     fn search(&self, name: &NameText, mut each: impl FnMut(u32) -> u32) -> Work {
         let mut work = Work::default();
-        for automaton in &self.unfiltered {
-            work.steps += automaton.run(name.as_bytes(), &mut each);
+        for which in 0..self.unfiltered.len() {
+            work.steps += self.unfiltered.run(which, name.as_bytes(), &mut each);
         }
         if let Some(at) = self.grams.next(name.edged(), 0) {
             self.search_from(at, name, each, &mut work);
@@ -207,7 +207,7 @@ impl PatternSet {
                         let (word, bit) = (&mut done[group as usize / 64], 1 << (group % 64));
                         if *word & bit == 0 {
                             *word |= bit;
-                            work.steps += self.groups[group as usize].run(text, &mut each);
+                            work.steps += self.groups.run(group as usize, text, &mut each);
                         }
                     }
                 });
