@@ -12,6 +12,7 @@ use super::plain::Plain;
 use crate::config::Config;
 use crate::config::import::{Imported, Tool, import};
 use crate::config::shown::{Show, counted};
+use crate::control::local_names::LocalSources;
 
 /// The name of the configuration in the directory.
 const CONFIG: &str = "tapis.toml";
@@ -63,21 +64,32 @@ pub(super) fn run(args: &ImportArgs, out: &mut impl Write) -> Result<(), Failure
             }
         }
     }
-    // Other programs accept values that this one does not.
+    // Other programs accept values and files that this one does not.
     let directory = args.output.as_deref().unwrap_or(Path::new(""));
-    let mistakes = Config::parse(&imported.config, &directory.join(CONFIG)).err();
-    if let Some(mistakes) = &mistakes {
+    let mistakes = match Config::parse(&imported.config, &directory.join(CONFIG)) {
+        Ok(config) => {
+            let files = LocalSources::read(&config);
+            files.problems().cloned().collect()
+        }
+        Err(mistakes) => vec![mistakes.to_string()],
+    };
+    for mistake in &mistakes {
+        let _ = writeln!(to, "{mistake}");
+    }
+    if !mistakes.is_empty() {
         let _ = writeln!(
             to,
-            "{mistakes}\ntapis: the configuration is not valid until this is corrected"
+            "tapis: the configuration is not valid until this is corrected"
         );
     }
-    if imported.left.is_empty() {
-        return mistakes.map_or(Ok(()), |_| Err(Failure::Reported));
+    if !imported.left.is_empty() {
+        let settings = counted(imported.left.len(), "setting", "settings");
+        let _ = writeln!(to, "tapis: {settings} did not carry over");
     }
-    let settings = counted(imported.left.len(), "setting", "settings");
-    let _ = writeln!(to, "tapis: {settings} did not carry over");
-    Err(Failure::Reported)
+    match imported.left.is_empty() && mistakes.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Reported),
+    }
 }
 
 /// Writes all files, or none if one of them exists.

@@ -107,20 +107,36 @@ fn lists_that_are_not_written_are_named() {
 }
 
 #[test]
-fn a_result_that_is_not_valid_is_reported() {
-    let text = "server_names = ['a']\nlisten_addresses = ['127.0.0.1:53']\ncache_min_ttl = 2400\ncache_neg_max_ttl = 600\n";
-    let folder = folder("", &[("dnscrypt-proxy.toml", text)]);
-    let output = import(
-        &["dnscrypt-proxy", "dnscrypt-proxy.toml", "--output", "new"],
-        folder.path(),
-    );
+fn a_zone_file_that_can_not_be_used_is_reported() {
+    let text = "zone \"lan\" { type primary; file \"db.lan\"; };\n";
+    let zone = "@ 300 IN SOA ns.lan. root.lan. 1 2 3 4 5\nbad..name 300 IN A 192.0.2.1\n";
+    let folder = folder("", &[("named.conf", text), ("db.lan", zone)]);
+    for arguments in [&["bind", "."][..], &["bind", ".", "--output", "new"]] {
+        let output = import(arguments, folder.path());
+        let errors = printed(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("db.lan:2: "), "{errors}");
+        assert!(
+            errors.contains("not valid until this is corrected"),
+            "{errors}"
+        );
+    }
+}
+
+#[test]
+fn values_that_only_the_other_program_accepts_leave_a_valid_configuration() {
+    let text = "server_names = ['a']\nlisten_addresses = ['127.0.0.1:53', '0.0.0.0:53']\ncache_min_ttl = 2400\ncache_neg_max_ttl = 600\n[blocked_names]\nblocked_names_file = 'blocked.txt'\n";
+    let files = [("dnscrypt-proxy.toml", text), ("blocked.txt", "ads.*\n")];
+    let folder = folder("", &files);
+    let output = import(&["dnscrypt-proxy", ".", "--output", "new"], folder.path());
     let errors = printed(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{errors}");
-    assert!(errors.contains("max-negative-ttl-secs is 600"), "{errors}");
-    assert!(
-        errors.contains("not valid until this is corrected"),
-        "{errors}"
-    );
+    assert!(!errors.contains("not valid"), "{errors}");
+    let mut check = tapis();
+    let arguments = ["check", "--files-only", "--config", "new/tapis.toml"];
+    let check = check.current_dir(folder.path()).args(arguments);
+    let check = check.output().expect("it ran");
+    assert!(check.status.success(), "{}", printed(&check.stdout));
 }
 
 #[test]

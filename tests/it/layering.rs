@@ -17,6 +17,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &[
             "wire",
             "names",
+            "policy::patterns",
             "policy::record",
             "policy::rule",
             "policy::rpz::settings",

@@ -1,102 +1,25 @@
 //! Imports the configuration of AdGuard Home, in the versions that its releases of 2019 and later write.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use toml_edit::{Array, Value};
 
+use super::adguard_keys::KEYS;
 use super::draft::{Draft, LOOPBACK, SourceLine, TURNED_OFF};
+use super::duration::{millis, seconds};
 use super::error::ImportError;
 use super::folder::{Folder, ReadFile};
 use super::list_urls::{self, ForeignList};
 use super::servers::{self, server};
 use super::tree::{self, Node};
+use crate::names::typed;
+use crate::policy::patterns::PatternSet;
 
 /// The newest version of the file's form whose keys are known.
 const NEWEST: u32 = 34;
-
-/// Keys without a counterpart, with their path, and what to do.
-const NO_COUNTERPART: &[(&[&str], &str)] = &[
-    (
-        &["clients", "persistent"],
-        "one policy holds for all clients",
-    ),
-    (
-        &["dns", "disallowed_clients"],
-        "only permitted clients are named: set [server] allow",
-    ),
-    (
-        &["dns", "blocked_services"],
-        "add a list that blocks the services",
-    ),
-    (
-        &["filtering", "blocked_services", "ids"],
-        "add a list that blocks the services",
-    ),
-    (
-        &["filtering", "blocked_services", "schedule"],
-        "rules hold at all times",
-    ),
-    (
-        &["dns", "safebrowsing_enabled"],
-        "add a list of malicious names",
-    ),
-    (
-        &["filtering", "safebrowsing_enabled"],
-        "add a list of malicious names",
-    ),
-    (&["dns", "parental_enabled"], "add a list of adult names"),
-    (
-        &["filtering", "parental_enabled"],
-        "add a list of adult names",
-    ),
-    (
-        &["dns", "safesearch_enabled"],
-        "write [[local]] sections with the search engines' CNAME records",
-    ),
-    (
-        &["dns", "safe_search"],
-        "write [[local]] sections with the search engines' CNAME records",
-    ),
-    (
-        &["filtering", "safe_search"],
-        "write [[local]] sections with the search engines' CNAME records",
-    ),
-    (
-        &["dns", "aaaa_disabled"],
-        "answers are not filtered by their type",
-    ),
-    (
-        &["dns", "enable_dnssec"],
-        "answers are not validated: name upstream servers that validate",
-    ),
-    (
-        &["dns", "bogus_nxdomain"],
-        "write a policy zone with a rule on the answer's address (rpz-ip): see docs/rpz.md",
-    ),
-    (&["dns", "use_dns64"], "addresses are not translated"),
-    (
-        &["dns", "edns_client_subnet"],
-        "clients' addresses are not sent upstream",
-    ),
-    (
-        &["dns", "ratelimit"],
-        "clients' queries are limited by waiting-per-client only",
-    ),
-    (&["dns", "ipset"], "no firewall sets are filled"),
-    (
-        &["dns", "upstream_dns_file"],
-        "write its servers into [upstream] servers",
-    ),
-    (
-        &["dns", "local_ptr_upstreams"],
-        "forward the reverse zones of your networks with [[forward]]",
-    ),
-    (
-        &["tls"],
-        "clients are not served over TLS, HTTPS or QUIC yet",
-    ),
-    (&["dhcp"], "Tapis is no DHCP server"),
-];
+const WEEK_SECS: i64 = 604_800;
+/// Names of the class CHAOS, which are never asked of other servers.
+const CHAOS: &[&str] = &["version.bind", "id.server", "hostname.bind"];
 
 /// Imports a configuration.
 ///
@@ -121,12 +44,8 @@ pub(super) fn import(
             blocking_mode(&root, path[0], mode, draft);
         }
     }
-    for (path, reason) in NO_COUNTERPART {
-        // Old versions have the clients themselves in `clients`.
-        if let Some(node) = root.at(path).filter(|node| !node.is_off()) {
-            draft.leave(&node.line, path.join("."), *reason);
-        }
-    }
+    KEYS.report(&root, draft);
+    // Old versions have the clients themselves in `clients`.
     if let Some(clients) = root
         .at(&["clients"])
         .filter(|node| !node.items().is_empty())
@@ -173,13 +92,12 @@ fn import_server(root: &Node, draft: &mut Draft) {
                 draft.listen_everywhere(port, &host.line);
             }
             Some(address) => {
-                let socket = std::net::SocketAddr::new(address, port);
-                draft.push("server", "listen", socket.to_string(), &host.line);
+                draft.listen([SocketAddr::new(address.to_canonical(), port)], &host.line);
             }
             None => draft.leave(&host.line, "dns.bind_hosts", "not an address"),
         }
     }
-    if !draft.has("server", "listen") {
+    if draft.listen.is_empty() {
         draft.listen_everywhere(port, dns);
     }
     import_clients(root, draft);
@@ -200,6 +118,15 @@ fn import_server(root: &Node, draft: &mut Draft) {
             1..=65_536,
             &node.line,
         );
+    }
+    if root.is_true(&["dns", "cache_optimistic"]) {
+        let age = root.at(&["dns", "cache_optimistic_max_age"]);
+        // Before version 33 of the file, without end.
+        let secs = age.map_or(Some(WEEK_SECS), |age| seconds(age, draft));
+        let line = age.map_or(dns, |age| &age.line);
+        if let Some(secs) = secs {
+            draft.number(("cache", "stale-secs"), secs, 0..=WEEK_SECS, line);
+        }
     }
     for path in [
         ["dns", "blocked_response_ttl"],
@@ -265,6 +192,11 @@ fn import_upstreams(root: &Node, draft: &mut Draft) {
             },
         }
     }
+    if let Some(node) = root.at(&["dns", "upstream_timeout"])
+        && let Some(millis) = millis(node, draft)
+    {
+        draft.number(("upstream", "timeout-ms"), millis, 100..=30_000, &node.line);
+    }
     for item in root.items_at(&["dns", "fallback_dns"]) {
         let reason = "all upstream servers are equal: add it to [upstream] servers";
         draft.leave(
@@ -296,10 +228,10 @@ fn forward(zones: &str, targets: &str, item: &Node, draft: &mut Draft) {
         for target in targets.split_whitespace() {
             let shown = || format!("dns.upstream_dns [/{zone}/]");
             match server(target) {
-                _ if target == "#" => {
-                    let reason = "a name within a forwarded zone can't go to the general servers";
-                    draft.leave(&item.line, shown(), reason);
-                }
+                _ if target == "#" => match typed::one(zone.trim_start_matches("*.")) {
+                    Ok((name, None)) => draft.forward_generally(&name, false, &item.line),
+                    _ => draft.leave(&item.line, shown(), "not the name of a zone"),
+                },
                 Ok(server) => draft.forward(zone, &server, &item.line),
                 Err(why) => draft.leave_of_zone(zone, &item.line, shown(), why),
             }
@@ -338,15 +270,32 @@ fn import_lists(folder: &Folder, root: &Node, draft: &mut Draft) {
             list_urls::add(&list, folder, &filter.line, draft);
         }
     }
+    for host in root.items_at(&["dns", "blocked_hosts"]) {
+        let text = host.text().unwrap_or_default();
+        if !CHAOS.contains(&text) {
+            let reason = "add it to a [[list]] with action = \"drop\", which precedes the others";
+            draft.leave(&host.line, format!("dns.blocked_hosts {text}"), reason);
+        }
+    }
     let rules = root.items_at(&["user_rules"]);
     let Some(first) = rules.first().filter(|_| !draft.is_blocking_off) else {
         return;
     };
-    let lines = rules
-        .iter()
-        .filter_map(Node::text)
-        .filter(|text| !text.contains('\n'));
-    let text: String = lines.map(|line| format!("{line}\n")).collect();
+    let lines = rules.iter().filter_map(|rule| Some((rule, rule.text()?)));
+    let lines = lines.filter(|(_, text)| !text.contains('\n'));
+    let mut text = String::new();
+    for (rule, line) in lines {
+        match pattern(line).map(|pattern| PatternSet::new([pattern])) {
+            Some(Err(error)) => {
+                let reason = format!("not a pattern that a list can have: {}", error.problem);
+                draft.leave(&rule.line, line, reason);
+            }
+            _ => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
     let keys: Vec<(&str, Value)> = vec![
         ("format", "adblock".into()),
         ("allow-scope", "all-lists".into()),
@@ -368,6 +317,13 @@ fn import_lists(folder: &Folder, root: &Node, draft: &mut Draft) {
             );
         }
     }
+}
+
+/// The regular expression of a rule between slashes.
+fn pattern(rule: &str) -> Option<&str> {
+    let rule = rule.trim().trim_start_matches("@@");
+    let (pattern, options) = rule.strip_prefix('/')?.rsplit_once('/')?;
+    (options.is_empty() || options.starts_with('$')).then_some(pattern)
 }
 
 /// Rewrites also hold without protection, but not without filtering.

@@ -6,12 +6,16 @@ use std::path::Path;
 use toml_edit::{Array, Value};
 
 use super::bind_acl;
-use super::bind_options::{Context, forwarder, import_option};
+use super::bind_options::{
+    Context, forwarder, import_option, is_of_process, is_turned_off, why_left,
+};
 use super::bind_syntax::{self, Statement, first_line};
 use super::draft::{Draft, SourceLine};
 use super::error::ImportError;
 use super::folder::{Folder, ReadFile, absolute};
 use crate::names::typed;
+
+const WEEK_SECS: i64 = 7 * 24 * 60 * 60;
 
 /// How deep files may include each other.
 const DEPTH_MAX: usize = 16;
@@ -86,7 +90,7 @@ pub(super) fn import(
             .map(|acl| (acl.word(1).to_owned(), acl.clone()))
             .collect(),
         elements: Cell::default(),
-        policies: policies.flat_map(|option| option.block.clone()).collect(),
+        policies: policies.flat_map(|option| policy_zones(option)).collect(),
     };
     for option in &options {
         import_option(option, draft);
@@ -121,8 +125,18 @@ pub(super) fn import(
     Ok(())
 }
 
+/// The policy zones of a `response-policy`, each with the options behind the block, which count if it has none of its own.
+fn policy_zones(option: &Statement) -> Vec<Statement> {
+    let shared = &option.words[1..];
+    let zones = option.block.iter().cloned().map(|mut zone| {
+        zone.words.extend_from_slice(shared);
+        zone
+    });
+    zones.collect()
+}
+
 fn finish(first: &SourceLine, draft: &mut Draft) {
-    if !draft.has("server", "listen") {
+    if draft.listen.is_empty() {
         draft.listen_everywhere(53, first);
     }
     if !draft.has("server", "allow") {
@@ -178,6 +192,31 @@ fn primaries(zone: &Statement, draft: &mut Draft) -> Vec<String> {
     found
 }
 
+/// The options of a policy zone, or, behind the block of `response-policy`, of all.
+fn policy_options(policy: &Statement, keys: &mut Vec<(&str, Value)>, draft: &mut Draft) {
+    if let Some(text) = policy.after("max-policy-ttl") {
+        match text.parse::<i64>() {
+            Ok(secs) => keys.push(("max-policy-ttl-secs", secs.clamp(1, WEEK_SECS).into())),
+            Err(_) => draft.leave(
+                &policy.line,
+                format!("max-policy-ttl {text}"),
+                "not a number of seconds",
+            ),
+        }
+    }
+    for option in ["nsip-enable", "nsdname-enable", "recursive-only"] {
+        if policy.after(option) == Some("no") {
+            let reason = "rules of all kinds hold, for all queries that are answered";
+            draft.leave(&policy.line, format!("{option} no"), reason);
+        }
+    }
+    for (option, key) in [("break-dnssec", "break-dnssec"), ("add-soa", "soa")] {
+        if let Some(word) = policy.after(option) {
+            keys.push((key, (word == "yes").into()));
+        }
+    }
+}
+
 /// The policy zones, in the order of `response-policy`.
 fn import_policies(context: &Context<'_>, statements: &[Statement], draft: &mut Draft) {
     for policy in &context.policies {
@@ -193,8 +232,11 @@ fn import_policies(context: &Context<'_>, statements: &[Statement], draft: &mut 
                     .trim_end_matches('.');
                 keys.push(("cname", target.into()));
             }
+            // The old word for it.
+            Some("no-op") => keys.push(("policy", "passthru".into())),
             Some(word) => keys.push(("policy", word.into())),
         }
+        policy_options(policy, &mut keys, draft);
         let zone = statements.iter().find(|statement| is_zone(statement, name));
         let Some(zone) = zone else {
             draft.leave(
@@ -222,6 +264,22 @@ fn import_policies(context: &Context<'_>, statements: &[Statement], draft: &mut 
     }
 }
 
+/// Whether an option of a zone is read, or changes no answer.
+fn is_known_of_zone(option: &Statement) -> bool {
+    let is_read = matches!(
+        option.word(0),
+        "type" | "file" | "forwarders" | "forward" | "primaries" | "masters" | "server-addresses"
+    );
+    let is_format = matches!(
+        option.word(0),
+        "check-names" | "masterfile-format" | "journal"
+    );
+    let is_closed = option.word(0) == "allow-query"
+        && !matches!(&option.block[..], [only] if only.word(0) == "any");
+    let is_process = is_of_process(option.word(0)) && !is_closed;
+    is_read || is_format || is_turned_off(option) || is_process
+}
+
 fn import_zone(context: &Context<'_>, zone: &Statement, draft: &mut Draft) {
     let (line, name) = (&zone.line, zone.word(1).trim_end_matches('.'));
     let shown = format!("zone {name}");
@@ -234,6 +292,10 @@ fn import_zone(context: &Context<'_>, zone: &Statement, draft: &mut Draft) {
         return;
     }
     let kind = zone.get("type").map_or("", |kind| kind.word(1));
+    for option in zone.block.iter().filter(|option| !is_known_of_zone(option)) {
+        let key = option.word(0);
+        draft.leave(&option.line, format!("{shown}: {key}"), why_left(key));
+    }
     match kind {
         "hint" => {}
         // This server answers these zones itself.
@@ -269,6 +331,15 @@ fn import_zone(context: &Context<'_>, zone: &Statement, draft: &mut Draft) {
                 }
             }
             draft.note_zone(name, line);
+            // Without forwarders, the zone is resolved like all others.
+            let is_general = zone
+                .get("forwarders")
+                .is_some_and(|list| list.block.is_empty());
+            if let (true, Ok((name, None))) = (kind == "forward" && is_general, typed::one(name))
+                && name.label_count() > 0
+            {
+                draft.forward_generally(&name, false, line);
+            }
             if matches!(kind, "stub" | "static-stub") {
                 let reason = "its servers are asked as resolvers: names that they delegate to other servers are not found";
                 draft.leave(line, &shown, reason);

@@ -7,6 +7,7 @@ use super::bind_syntax::Statement;
 use super::draft::Draft;
 use super::folder::Folder;
 use super::servers::{self, server};
+use crate::names::typed;
 
 /// Options that say how the process runs or how it resolves, not what is answered.
 const PROCESS: &[&str] = &[
@@ -23,13 +24,9 @@ const PROCESS: &[&str] = &[
     "key-directory",
     "secroots-file",
     "recursing-file",
-    "version",
-    "hostname",
-    "server-id",
     "querylog",
     "recursion",
     "forward",
-    "empty-zones-enable",
     "auth-nxdomain",
     "minimal-responses",
     "prefetch",
@@ -40,11 +37,6 @@ const PROCESS: &[&str] = &[
     "query-source",
     "query-source-v6",
     "transfer-source",
-    "notify",
-    "allow-transfer",
-    "allow-update",
-    "also-notify",
-    "allow-notify",
     "zone-statistics",
     "interface-interval",
     "listen-backlog",
@@ -64,17 +56,44 @@ const PROCESS: &[&str] = &[
     "allow-query",
     "allow-recursion",
     "allow-query-cache",
-    "allow-query-on",
-    "allow-recursion-on",
     "stale-answer-enable",
     "resolver-query-timeout",
 ];
+
+/// Why a zone is not transferred to other servers.
+const NO_SECONDARIES: &str =
+    "local zones are not transferred to other servers: use a name server for that";
 
 /// Options without a counterpart, and what to do.
 const NO_COUNTERPART: &[(&str, &str)] = &[
     (
         "dnssec-validation",
         "answers are not validated: name upstream servers that validate",
+    ),
+    (
+        "allow-query-on",
+        "clients are permitted by their own addresses only",
+    ),
+    (
+        "allow-recursion-on",
+        "clients are permitted by their own addresses only",
+    ),
+    // The one of a zone.
+    (
+        "allow-query",
+        "the clients of a zone are those of the server",
+    ),
+    ("allow-transfer", NO_SECONDARIES),
+    ("also-notify", NO_SECONDARIES),
+    ("notify", NO_SECONDARIES),
+    ("allow-notify", NO_SECONDARIES),
+    (
+        "allow-update",
+        "records are changed in the zone's file only",
+    ),
+    (
+        "update-policy",
+        "records are changed in the zone's file only",
     ),
     ("dns64", "addresses are not translated"),
     ("rate-limit", "answers are not limited by their rate"),
@@ -140,16 +159,47 @@ pub(super) fn import_option(option: &Statement, draft: &mut Draft) {
         "max-ncache-ttl" => seconds(option, "max-negative-ttl-secs", 1..=604_800, draft),
         "max-stale-ttl" => seconds(option, "stale-secs", 0..=604_800, draft),
         "response-policy" => {}
-        _ if PROCESS.contains(&name) => {}
-        _ => {
-            let known = NO_COUNTERPART.iter().find(|(known, _)| *known == name);
-            draft.leave(
-                line,
-                name,
-                known.map_or("Tapis has no such setting", |(_, reason)| reason),
-            );
+        "version" | "server-id" if !matches!(option.word(1), "none" | "hostname" | "") => {
+            let key = if name == "version" { "version" } else { "id" };
+            draft.set("server", key, option.word(1), line);
         }
+        "version" | "server-id" | "hostname" => {}
+        "disable-empty-zone" => {
+            let zone = option.word(1).trim_end_matches('.').to_ascii_lowercase();
+            match typed::one(&zone) {
+                Ok((zone, None)) => draft.push("special-use", "forward", zone.to_string(), line),
+                _ => draft.leave(line, option.words.join(" "), "not the name of a zone"),
+            }
+        }
+        "empty-zones-enable" if option.word(1) == "no" => draft.forward_private_reverse(line),
+        "empty-zones-enable" => {}
+        _ if is_turned_off(option) => {}
+        _ if PROCESS.contains(&name) => {}
+        _ => draft.leave(line, name, why_left(name)),
     }
+}
+
+/// Whether an option that permits something to other servers permits nothing.
+pub(super) fn is_turned_off(option: &Statement) -> bool {
+    let is_none = |item: &Statement| item.word(0) == "none";
+    match option.word(0) {
+        "allow-transfer" | "allow-update" | "allow-notify" | "also-notify" => {
+            option.block.iter().all(is_none)
+        }
+        "notify" => option.word(1) == "no",
+        _ => false,
+    }
+}
+
+/// Whether an option says how the process runs or how it resolves, not what is answered.
+pub(super) fn is_of_process(name: &str) -> bool {
+    PROCESS.contains(&name)
+}
+
+/// Why an option does not carry over.
+pub(super) fn why_left(name: &str) -> &'static str {
+    let known = NO_COUNTERPART.iter().find(|(known, _)| *known == name);
+    known.map_or("Tapis has no such setting", |(_, reason)| reason)
 }
 
 fn seconds(
@@ -220,14 +270,12 @@ fn listen(option: &Statement, draft: &mut Draft) {
             ("localhost", true) => "::1",
             _ => text,
         };
-        match servers::listening(text, port) {
-            Some(socket) => draft.push("server", "listen", socket.to_string(), &item.line),
-            None => draft.leave(
-                &item.line,
-                format!("{} {text}", option.word(0)),
-                "name the address to listen on",
-            ),
+        let sockets = servers::listening(text, port);
+        if sockets.is_empty() {
+            let shown = format!("{} {text}", option.word(0));
+            draft.leave(&item.line, shown, "name the address to listen on");
         }
+        draft.listen(sockets, &item.line);
     }
 }
 

@@ -12,80 +12,142 @@ use super::duration::{millis, seconds};
 use super::error::ImportError;
 use super::folder::{Folder, ReadFile};
 use super::hosts::{self, HostsOptions};
+use super::keys::Keys;
 use super::servers::{self, server};
 use super::tree::{self, Node};
 
-/// Keys that say how the process runs, not what is answered.
-const PROCESS: &[&str] = &[
-    "log",
-    "logLevel",
-    "logFormat",
-    "logTimestamp",
-    "logPrivacy",
-    "prometheus",
-    "queryLog",
-    "redis",
-    "bootstrapDns",
-    "startVerifyUpstream",
-    "connectIPVersion",
-    "minTlsServeVersion",
-    "ede",
-    "upstreamTimeout",
-    "httpPort",
-    "httpsPort",
-    "upstreams",
-    "upstream",
-    "blocking",
-    "customDNS",
-    "conditional",
-    "caching",
-    "ports",
-    "port",
-    "hostsFile",
-    "specialUseDomains",
-    "fqdnOnly",
-    "clientLookup",
-    "certFile",
-    "keyFile",
-    "tls",
-];
-
-/// Keys without a counterpart, with their path, and what to do.
-const NO_COUNTERPART: &[(&[&str], &str)] = &[
-    (
-        &["filtering", "queryTypes"],
-        "answers are not filtered by their type",
-    ),
-    (&["fqdnOnly"], "names without a dot are forwarded"),
-    (
-        &["dnssec"],
-        "answers are not validated: name upstream servers that validate",
-    ),
-    (&["ecs"], "clients' addresses are not sent upstream"),
-    (
-        &["clientLookup"],
-        "clients have no names: one policy holds for all",
-    ),
-    (&["ports", "tls"], "clients are not served over TLS yet"),
-    (&["ports", "https"], "clients are not served over HTTPS yet"),
-    (
-        &["customDNS", "rewrite"],
-        "names are not rewritten: write the [[local]] sections of the other names",
-    ),
-    (
-        &["conditional", "rewrite"],
-        "names are not rewritten: forward the zones with their own names",
-    ),
-    (
-        &["conditional", "fallbackUpstream"],
-        "a forwarded zone is asked of its servers only",
-    ),
-    (
-        &["customDNS", "zone"],
-        "write the records into a zone file, and name it in a [[local]] section",
-    ),
-    (&["redis"], "servers do not share their cache"),
-];
+/// What is known of its keys.
+const KEYS: Keys = Keys {
+    known: &[
+        "upstreams.groups",
+        "upstreams.timeout",
+        "upstreams.init",
+        "upstreams.strategy",
+        "upstreams.userAgent",
+        "upstreams.quic",
+        "upstream",
+        "upstreamTimeout",
+        "startVerifyUpstream",
+        "dohUserAgent",
+        "connectIPVersion",
+        "disableIPv6",
+        "bootstrapDns",
+        "customDNS.customTTL",
+        "customDNS.mapping",
+        "conditional.mapping",
+        "blocking.denylists",
+        "blocking.allowlists",
+        "blocking.blackLists",
+        "blocking.whiteLists",
+        "blocking.clientGroupsBlock",
+        "blocking.blockType",
+        "blocking.blockTTL",
+        "blocking.loading",
+        "blocking.refreshPeriod",
+        "blocking.downloadTimeout",
+        "blocking.downloadAttempts",
+        "blocking.downloadCooldown",
+        "blocking.failStartOnListError",
+        "blocking.processingConcurrency",
+        "blocking.startStrategy",
+        "blocking.maxErrorsPerFile",
+        "caching.minTime",
+        "caching.maxTime",
+        "caching.cacheTimeNegative",
+        "caching.maxItemsCount",
+        "caching.prefetching",
+        "caching.prefetchExpires",
+        "caching.prefetchThreshold",
+        "caching.prefetchMaxItemsCount",
+        "ports.dns",
+        "ports.http",
+        "ports.dohPath",
+        "ports.freeBind",
+        "port",
+        "httpPort",
+        "hostsFile",
+        "log",
+        "logLevel",
+        "logFormat",
+        "logTimestamp",
+        "logPrivacy",
+        "prometheus",
+        "statistics",
+        "queryLog",
+        "minTlsServeVersion",
+        "certFile",
+        "keyFile",
+        "ede",
+    ],
+    no_counterpart: &[
+        (
+            "filtering.queryTypes",
+            "answers are not filtered by their type",
+        ),
+        ("fqdnOnly", "names without a dot are forwarded"),
+        (
+            "dnssec",
+            "answers are not validated: name upstream servers that validate",
+        ),
+        ("ecs", "clients' addresses are not sent upstream"),
+        (
+            "clientLookup",
+            "clients have no names: one policy holds for all",
+        ),
+        ("ports.tls", "clients are not served over TLS yet"),
+        ("ports.https", "clients are not served over HTTPS yet"),
+        (
+            "ports.proxyProtocol",
+            "clients' addresses are those of their packets",
+        ),
+        ("tlsPort", "clients are not served over TLS yet"),
+        ("httpsPort", "clients are not served over HTTPS yet"),
+        ("http3", "clients are not served over HTTPS yet"),
+        (
+            "customDNS.rewrite",
+            "names are not rewritten: write the [[local]] sections of the other names",
+        ),
+        (
+            "conditional.rewrite",
+            "names are not rewritten: forward the zones with their own names",
+        ),
+        (
+            "customDNS.fallbackUpstream",
+            "a name with records is answered from them only",
+        ),
+        (
+            "conditional.fallbackUpstream",
+            "a forwarded zone is asked of its servers only",
+        ),
+        (
+            "customDNS.zone",
+            "write the records into a zone file, and name it in a [[local]] section",
+        ),
+        ("blocking.schedules", "rules hold at all times"),
+        ("blocking.listSchedules", "lists hold at all times"),
+        ("caching.exclude", "answers are always cached"),
+        ("dns64", "addresses are not translated"),
+        (
+            "rateLimit",
+            "clients' queries are limited by waiting-per-client only",
+        ),
+        (
+            "rebindingProtection",
+            "answers with private addresses are not rejected",
+        ),
+        ("redis", "servers do not share their cache"),
+    ],
+    off: &[
+        (
+            "customDNS.filterUnmappedTypes",
+            "a name with records has no records of other types",
+        ),
+        (
+            "specialUseDomains",
+            "zones of special use are answered locally: name those to forward in [special-use] forward",
+        ),
+    ],
+};
 
 /// Imports a configuration.
 ///
@@ -106,20 +168,7 @@ pub(super) fn import(
     import_blocking(&root, draft);
     import_cache(&root, draft);
     import_local(folder, &root, draft);
-    for (path, reason) in NO_COUNTERPART {
-        if let Some(node) = root.at(path).filter(|node| !node.is_off()) {
-            draft.leave(&node.line, path.join("."), *reason);
-        }
-    }
-    let is_known =
-        |key: &str| PROCESS.contains(&key) || NO_COUNTERPART.iter().any(|(path, _)| path[0] == key);
-    for (key, node) in root
-        .entries()
-        .iter()
-        .filter(|(key, node)| !is_known(key) && !node.is_off())
-    {
-        draft.leave(&node.line, key, "Tapis has no such setting");
-    }
+    KEYS.report(&root, draft);
     Ok(())
 }
 
@@ -131,21 +180,18 @@ fn import_ports(root: &Node, first: &SourceLine, draft: &mut Draft) {
     for item in ports {
         for text in item.text().unwrap_or_default().split(',') {
             let text = text.trim();
-            match (
-                text.trim_start_matches(':').parse(),
-                servers::listening(text, 53),
-            ) {
-                (Ok(port), _) => draft.listen_everywhere(port, &item.line),
-                (_, Some(socket)) => draft.push("server", "listen", socket.to_string(), &item.line),
-                _ => draft.leave(
-                    &item.line,
-                    format!("ports.dns {text}"),
-                    "not an address with a port",
-                ),
+            let sockets = servers::listening(text, 53);
+            match text.parse() {
+                Ok(port) => draft.listen_everywhere(port, &item.line),
+                Err(_) if sockets.is_empty() => {
+                    let shown = format!("ports.dns {text}");
+                    draft.leave(&item.line, shown, "not an address with a port");
+                }
+                Err(_) => draft.listen(sockets, &item.line),
             }
         }
     }
-    if !draft.has("server", "listen") {
+    if draft.listen.is_empty() {
         draft.listen_everywhere(53, first);
     }
     draft.allow_private(first);
@@ -292,15 +338,22 @@ fn import_local(folder: &Folder, root: &Node, draft: &mut Draft) {
         .items_at(&["hostsFile", "sources"])
         .iter()
         .chain(root.items_at(&["hostsFile", "filePath"]));
+    let ttl_secs = root
+        .at(&["hostsFile", "hostsTTL"])
+        .and_then(|node| seconds(node, draft));
+    let options = HostsOptions {
+        domain: None,
+        ttl_secs: ttl_secs.and_then(|secs| u32::try_from(secs).ok()),
+        without_loopback: root.is_true(&["hostsFile", "filterLoopback"]),
+    };
     for source in files {
-        import_hosts(folder, source, draft);
+        import_hosts(folder, source, options, draft);
     }
 }
 
 /// A hosts file: its path, its URL, or its lines.
-fn import_hosts(folder: &Folder, source: &Node, draft: &mut Draft) {
+fn import_hosts(folder: &Folder, source: &Node, options: HostsOptions<'_>, draft: &mut Draft) {
     let text = source.text().unwrap_or_default().trim_end();
-    let options = HostsOptions::default();
     if text.contains('\n') {
         for (line, text) in source.lines() {
             hosts::add(text, options, &line, draft);

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::dnscrypt_keys::KEYS;
 use super::draft::{Draft, SourceLine};
 use super::error::ImportError;
 use super::folder::{Folder, ReadFile};
@@ -10,96 +11,6 @@ use super::option_line::without_comment;
 use super::servers::{self, ENCRYPTED, server};
 use super::tree::{self, Node};
 use crate::names::typed;
-
-/// Keys that say how the process runs or how it reaches its servers, not what is answered.
-const PROCESS: &[&str] = &[
-    "max_clients",
-    "user_name",
-    "ipv4_servers",
-    "ipv6_servers",
-    "force_tcp",
-    "http3",
-    "http3_probe",
-    "timeout",
-    "keepalive",
-    "lb_strategy",
-    "lb_estimator",
-    "log_level",
-    "log_file",
-    "log_file_latest",
-    "use_syslog",
-    "cert_refresh_delay",
-    "cert_ignore_timestamp",
-    "dnscrypt_ephemeral_keys",
-    "tls_disable_session_tickets",
-    "tls_cipher_suite",
-    "tls_prefer_rsa",
-    "ignore_system_dns",
-    "netprobe_timeout",
-    "netprobe_address",
-    "offline_mode",
-    "log_files_max_size",
-    "log_files_max_age",
-    "log_files_max_backups",
-    "cache",
-    "cloak_ttl",
-    "require_dnssec",
-    "require_nolog",
-    "require_nofilter",
-    "dnscrypt_servers",
-    "doh_servers",
-    "odoh_servers",
-    "disabled_server_names",
-    "bootstrap_resolvers",
-    "fallback_resolvers",
-    "fallback_resolver",
-    "edns_client_subnet",
-    "refused_code_in_responses",
-    "blocked_query_response",
-    "cache_neg_min_ttl",
-    "query_log",
-    "nx_log",
-    "sources",
-    "broken_implementations",
-    "anonymized_dns",
-    "static",
-    "monitoring_ui",
-    "enable_hot_reload",
-    "http_proxy",
-    "proxy",
-    "tls_client_auth",
-    "doh_client_x509_auth",
-    "block_unqualified",
-    "block_undelegated",
-    "cloak_ptr",
-    "reject_ttl",
-    "server_names",
-    "lb_strategy_exponent",
-    "daemonize",
-    "tls_key_log_file",
-    "cache_size",
-];
-
-/// Keys without a counterpart, and what to do.
-const NO_COUNTERPART: &[(&str, &str)] = &[
-    ("block_ipv6", "answers are not filtered by their type"),
-    (
-        "blocked_ips",
-        "write a policy zone with rules on the answers' addresses (rpz-ip): see docs/rpz.md",
-    ),
-    (
-        "ip_blacklist",
-        "write a policy zone with rules on the answers' addresses (rpz-ip): see docs/rpz.md",
-    ),
-    (
-        "allowed_ips",
-        "write a policy zone with rules on the answers' addresses (rpz-ip): see docs/rpz.md",
-    ),
-    ("schedules", "rules hold at all times"),
-    ("local_doh", "clients are not served over HTTPS yet"),
-    ("captive_portals", "write [[local]] sections"),
-    ("dns64", "addresses are not translated"),
-];
 
 /// Imports a configuration.
 ///
@@ -115,8 +26,16 @@ pub(super) fn import(
     for (key, node) in root.entries() {
         import_key(key, node, draft);
     }
-    if !draft.has("server", "listen") {
-        draft.push("server", "listen", "127.0.0.1:53", &first);
+    KEYS.report(&root, draft);
+    if draft.listen.is_empty() {
+        draft.listen(servers::listening("127.0.0.1", 53), &first);
+    }
+    let mut listen = draft.listen.iter();
+    let open = listen.find(|(socket, _)| !socket.ip().is_loopback());
+    if let Some(line) = open.map(|(_, line)| line.clone()) {
+        draft.allow_private(&line);
+        let reason = "dnscrypt-proxy answers every client: [server] allow has all private networks, add others";
+        draft.leave(&line, "all clients", reason);
     }
     let names = root.at(&["server_names"]).map_or(&first, |node| &node.line);
     draft.leave(names, "server_names", ENCRYPTED);
@@ -154,8 +73,9 @@ pub(super) fn import(
         let ttl_secs = root
             .text_at(&["cloak_ttl"])
             .and_then(|secs| secs.parse().ok());
+        let with_pointers = root.is_true(&["cloak_ptr"]);
         each_line(folder, node, draft, |text, line, draft| {
-            cloaking(text, ttl_secs, line, draft);
+            cloaking(text, (ttl_secs, with_pointers), line, draft);
         });
     }
     blocked_answer(&root, draft);
@@ -169,17 +89,12 @@ fn import_key(key: &str, node: &Node, draft: &mut Draft) {
         ("listen_addresses", _) => {
             for item in node.items() {
                 let text = item.text().unwrap_or_default();
-                let text = text
-                    .strip_prefix(':')
-                    .map_or(text.to_owned(), |port| format!("0.0.0.0:{port}"));
-                match servers::listening(&text, 53) {
-                    Some(socket) => draft.push("server", "listen", socket.to_string(), &item.line),
-                    None => draft.leave(
-                        &item.line,
-                        format!("listen_addresses {text}"),
-                        "not an address",
-                    ),
+                let sockets = servers::listening(text, 53);
+                if sockets.is_empty() {
+                    let shown = format!("listen_addresses {text}");
+                    draft.leave(&item.line, shown, "not an address");
                 }
+                draft.listen(sockets, &item.line);
             }
         }
         ("cache_min_ttl", Some(secs)) => {
@@ -188,7 +103,8 @@ fn import_key(key: &str, node: &Node, draft: &mut Draft) {
         ("cache_max_ttl", Some(secs)) => {
             draft.number(("cache", "max-ttl-secs"), secs, 1..=604_800, line);
         }
-        ("cache_neg_max_ttl", Some(secs)) => {
+        // The old key for the shortest and the longest one of negative answers.
+        ("cache_neg_ttl" | "cache_neg_max_ttl", Some(secs)) if secs > 0 => {
             draft.number(("cache", "max-negative-ttl-secs"), secs, 1..=604_800, line);
         }
         ("cache_size", Some(answers)) => {
@@ -201,25 +117,16 @@ fn import_key(key: &str, node: &Node, draft: &mut Draft) {
             );
         }
         ("reject_ttl", Some(secs)) => draft.number(("block", "ttl-secs"), secs, 1..=3600, line),
-        (
-            "forwarding_rules" | "cloaking_rules" | "blocked_names" | "allowed_names" | "blacklist"
-            | "whitelist",
-            _,
-        ) => {}
-        _ if PROCESS.contains(&key) || node.is_off() => {}
-        _ => {
-            let known = NO_COUNTERPART.iter().find(|(known, _)| *known == key);
-            draft.leave(
-                line,
-                key,
-                known.map_or("Tapis has no such setting", |(_, reason)| reason),
-            );
-        }
+        _ => {}
     }
 }
 
 /// How blocked names are answered. The default is a HINFO record.
 fn blocked_answer(root: &Node, draft: &mut Draft) {
+    let old = ["refused_code_in_responses"];
+    if let Some(node) = root.at(&old).filter(|_| root.is_true(&old)) {
+        draft.set("block", "action", "refused", &node.line);
+    }
     let Some(node) = root.at(&["blocked_query_response"]) else {
         return;
     };
@@ -347,7 +254,12 @@ fn forwarding(text: &str, line: &SourceLine, draft: &mut Draft) {
 }
 
 /// `name target`: addresses, or another name. It holds for all names below as well, unless it begins with `=`.
-fn cloaking(text: &str, ttl_secs: Option<u32>, line: &SourceLine, draft: &mut Draft) {
+fn cloaking(
+    text: &str,
+    (ttl_secs, with_pointers): (Option<u32>, bool),
+    line: &SourceLine,
+    draft: &mut Draft,
+) {
     let mut words = text.split_whitespace();
     let (Some(pattern), Some(targets)) = (words.next(), words.next()) else {
         return draft.leave(line, text, "must be a name and an address or another name");
@@ -361,6 +273,12 @@ fn cloaking(text: &str, ttl_secs: Option<u32>, line: &SourceLine, draft: &mut Dr
             pattern,
             "only whole names can have local records: write a [[local]] section for each",
         );
+    }
+    let addresses = targets
+        .split(',')
+        .filter_map(|target| target.parse::<IpAddr>().ok());
+    for address in addresses.filter(|_| with_pointers) {
+        draft.pointer(address, bare, ttl_secs, line);
     }
     let mut owners = vec![bare.to_owned()];
     if !pattern.starts_with('=') {

@@ -2,30 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use super::dnsmasq_files::{files, is_configuration};
 use super::dnsmasq_options::{DHCP, NO_COUNTERPART, PROCESS};
 use super::dnsmasq_records;
 use super::draft::{Draft, SourceLine};
 use super::folder::{Folder, ReadFile};
 use super::hosts::{self, HostsOptions};
 use super::option_line;
+use super::reverse::reverse_zones;
 use super::servers::{self, server};
 use crate::names::typed;
 
 /// How deep files may include each other.
 const DEPTH_MAX: usize = 16;
+/// Why a forwarded zone with an asterisk does not carry over.
+const WHOLE_NAMES: &str =
+    "a forwarded zone has a whole name: name each zone in a [[forward]] section";
 /// Bytes per cached answer, for dnsmasq's number of names.
 const BYTES_PER_NAME: i64 = 1024;
-
-/// The networks whose reverse zones dnsmasq forwards, unless `bogus-priv` is set.
-const PRIVATE_REVERSE: &[&str] = &[
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "fd00::/8",
-    "fe80::/10",
-];
 
 /// The parts of the configuration that only matter once all of it is read.
 #[derive(Default)]
@@ -34,6 +31,8 @@ struct State {
     first_rule: Option<SourceLine>,
     /// Files with the form of `/etc/hosts`.
     hosts: Vec<(PathBuf, SourceLine)>,
+    /// Files that were included.
+    read: BTreeSet<PathBuf>,
     domain: Option<String>,
     expand_hosts: bool,
     ttl_secs: Option<u32>,
@@ -108,7 +107,14 @@ fn option(
             },
             Err(why) => draft.leave(line, shown, why),
         },
-        "domain" if !value.contains(',') => state.domain = Some(value.to_owned()),
+        "domain" if value.contains(',') => {
+            draft.leave(
+                line,
+                shown,
+                "the domain of some addresses is for DHCP, or for names that are made of addresses",
+            );
+        }
+        "domain" => state.domain = Some(value.to_owned()),
         "expand-hosts" => state.expand_hosts = true,
         "local-ttl" => match value.parse() {
             Ok(secs) => state.ttl_secs = Some(secs),
@@ -132,11 +138,12 @@ fn option(
         },
         "listen-address" => {
             for text in value.split(',') {
-                match servers::listening(text, 0) {
-                    // The port may come later in the file.
-                    Some(socket) => draft.push("server", "listen", socket.to_string(), line),
-                    None => draft.leave(line, format!("listen-address={text}"), "not an address"),
+                // The port may come later in the file.
+                let sockets = servers::listening(text, 0);
+                if sockets.is_empty() {
+                    draft.leave(line, format!("listen-address={text}"), "not an address");
                 }
+                draft.listen(sockets, line);
             }
         }
         "cache-size" => cache_size(value, line, draft),
@@ -169,6 +176,10 @@ fn names(option: &str, value: &str, line: &SourceLine, state: &mut State, draft:
         return draft.leave(line, shown, "has no slash behind the names");
     };
     let is_forward = option != "address" && !matches!(target, "" | "#");
+    let is_address = matches!(target, "" | "#") || target.parse::<IpAddr>().is_ok();
+    if option == "address" && !is_address {
+        return draft.leave(line, shown, format!("{target} is not an address"));
+    }
     for text in names.split('/') {
         if matches!(text, "" | "#") && !(is_forward && text == "#") {
             let reason =
@@ -180,11 +191,22 @@ fn names(option: &str, value: &str, line: &SourceLine, state: &mut State, draft:
             forward(text, target, line, state, draft);
             continue;
         }
-        let bare = text.trim_start_matches("*.").trim_start_matches('.');
-        match typed::one(bare) {
+        let (star, bare) = match (text.strip_prefix("*."), text.strip_prefix('*')) {
+            (Some(bare), _) => ("*.", bare),
+            (None, Some(bare)) => ("*", bare),
+            (None, None) => ("", text),
+        };
+        if star == "*" && !bare.bytes().all(is_usual) {
+            draft.leave(
+                line,
+                &shown,
+                format!("{text}: only letters, digits, `-`, `_` and dots may follow the `*`"),
+            );
+            continue;
+        }
+        match typed::one(bare.trim_start_matches('.')) {
             Ok((name, None)) if name.label_count() > 0 => {
                 state.first_rule.get_or_insert_with(|| line.clone());
-                let star = if text.starts_with("*.") { "*." } else { "" };
                 let option = if option == "address" {
                     "address"
                 } else {
@@ -192,8 +214,15 @@ fn names(option: &str, value: &str, line: &SourceLine, state: &mut State, draft:
                 };
                 // Writing to memory does not fail.
                 let _ = writeln!(state.rules, "{option}=/{star}{name}/{target}");
-                if target != "#" || option == "address" {
-                    draft.block(&name);
+                match star {
+                    "*" if target == "#" && option == "server" => {
+                        draft.leave(line, &shown, WHOLE_NAMES);
+                    }
+                    _ if target == "#" && option == "server" => {
+                        draft.forward_generally(&name, false, line);
+                    }
+                    "*" => draft.blocked_ends.push(name.to_string()),
+                    _ => draft.block(&name),
                 }
             }
             Ok(_) => draft.leave(line, &shown, format!("{text} is not a name")),
@@ -202,8 +231,16 @@ fn names(option: &str, value: &str, line: &SourceLine, state: &mut State, draft:
     }
 }
 
+/// Whether a byte may follow the `*` of a name in a list.
+fn is_usual(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+}
+
 fn forward(text: &str, target: &str, line: &SourceLine, state: &mut State, draft: &mut Draft) {
     let zone = if text == "#" { "." } else { text };
+    if zone.starts_with('*') && !zone.starts_with("*.") {
+        return draft.leave(line, format!("server=/{text}/{target}"), WHOLE_NAMES);
+    }
     match server(target) {
         Ok(server) => {
             draft.forward(zone, &server, line);
@@ -224,13 +261,13 @@ fn rev_server(value: &str, line: &SourceLine, draft: &mut Draft) {
         .map(|(network, target)| (servers::network(network), server(target)));
     match parts {
         Some((Some(network), Ok(server))) => {
-            for zone in servers::reverse_zones(network) {
+            for zone in reverse_zones(network) {
                 draft.forward(&zone, &server, line);
             }
         }
         Some((Some(network), Err(why))) => {
             draft.leave(line, format!("rev-server={value}"), why);
-            for zone in servers::reverse_zones(network) {
+            for zone in reverse_zones(network) {
                 draft.note_zone(&zone, line);
             }
         }
@@ -265,42 +302,20 @@ fn include(
         Err(why) => return draft.leave(line, shown, why),
     };
     for path in files {
+        // dnsmasq reads no file twice, either.
+        let is_open = folder.is_open(&path);
+        if !is_open
+            && !state
+                .read
+                .insert(path.canonicalize().unwrap_or_else(|_| path.clone()))
+        {
+            continue;
+        }
         match folder.read(&path) {
             Ok(file) => read(folder, &file, depth + 1, state, draft),
             Err(why) => draft.leave(line, &shown, why),
         }
     }
-}
-
-/// A file, or those of a directory whose names fit.
-fn files(
-    folder: &Folder,
-    path: PathBuf,
-    fits: impl Fn(&str) -> bool,
-) -> Result<Vec<PathBuf>, String> {
-    match path.is_dir() {
-        true => folder.entries(&path, fits),
-        false => Ok(vec![path]),
-    }
-}
-
-/// Whether dnsmasq reads a file of a directory: all files but backups, those that end in a word of `filters`, or only those
-/// that end in a word behind an asterisk.
-fn is_configuration(name: &str, filters: &str) -> bool {
-    if name.starts_with(['.', '#']) || name.ends_with(['~', '#']) {
-        return false;
-    }
-    let filters: Vec<_> = filters
-        .split(',')
-        .filter(|filter| !filter.is_empty())
-        .collect();
-    let mut only = filters
-        .iter()
-        .filter_map(|filter| filter.strip_prefix('*'))
-        .peekable();
-    let is_wanted = only.peek().is_none() || only.any(|end| name.ends_with(end));
-    let mut without = filters.iter().filter(|filter| !filter.starts_with('*'));
-    is_wanted && !without.any(|end| name.ends_with(end))
 }
 
 fn cache_size(value: &str, line: &SourceLine, draft: &mut Draft) {
@@ -345,6 +360,7 @@ fn import_hosts(folder: &Folder, state: &mut State, first: &SourceLine, draft: &
     let options = HostsOptions {
         domain,
         ttl_secs: state.ttl_secs,
+        ..HostsOptions::default()
     };
     let mut known = BTreeSet::new();
     for (path, line) in std::mem::take(&mut state.hosts) {
@@ -374,12 +390,7 @@ fn finish(mut state: State, first: &SourceLine, draft: &mut Draft) {
         _ => {}
     }
     if !state.flags.contains("bogus-priv") {
-        let networks = PRIVATE_REVERSE
-            .iter()
-            .filter_map(|text| servers::network(text));
-        for zone in networks.flat_map(servers::reverse_zones) {
-            draft.push("special-use", "forward", zone, first);
-        }
+        draft.forward_private_reverse(first);
     }
     draft.allow_private(first);
     let setting = match state.flags.contains("local-service") {
@@ -391,7 +402,7 @@ fn finish(mut state: State, first: &SourceLine, draft: &mut Draft) {
 }
 
 fn finish_rules(state: &mut State, draft: &mut Draft) {
-    let has_blocks = !draft.blocked.is_empty();
+    let has_blocks = !draft.blocked.is_empty() || !draft.blocked_ends.is_empty();
     if let Some(line) = state.first_rule.take().filter(|_| has_blocks) {
         let file = (
             "dnsmasq-rules.conf".to_owned(),
@@ -404,20 +415,10 @@ fn finish_rules(state: &mut State, draft: &mut Draft) {
 
 /// Puts the port behind the addresses to listen on.
 fn finish_listening(port: u16, first: &SourceLine, draft: &mut Draft) {
-    let same = |known: &&mut super::draft_parts::Setting| {
-        known.section == "server" && known.key == "listen"
-    };
-    let Some(listen) = draft
-        .settings
-        .iter_mut()
-        .find(same)
-        .and_then(|known| known.value.as_array_mut())
-    else {
+    if draft.listen.is_empty() {
         return draft.listen_everywhere(port, first);
-    };
-    for item in listen.iter_mut() {
-        if let Some(text) = item.as_str().and_then(|text| text.strip_suffix(":0")) {
-            *item = format!("{text}:{port}").into();
-        }
+    }
+    for (socket, _) in &mut draft.listen {
+        socket.set_port(port);
     }
 }

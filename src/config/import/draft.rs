@@ -1,11 +1,13 @@
 //! The configuration that an import makes: its settings with the lines that they come from.
 
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use toml_edit::{Array, Value};
 
 use super::draft_parts::{ForwardDraft, ListDraft, LocalDraft, NameIndex, Setting};
+use super::reverse::private_reverse_zones;
 use super::source::NotCarried;
 use crate::wire::name::Name;
 
@@ -45,11 +47,15 @@ pub(super) struct Draft {
     pub(super) locals: Vec<LocalDraft>,
     /// Zones that are answered from files: the zone, its file.
     pub(super) zones: Vec<(Name, String, SourceLine)>,
+    /// The addresses to listen on.
+    pub(super) listen: Vec<(SocketAddr, SourceLine)>,
     pub(super) forwards: Vec<ForwardDraft>,
     pub(super) files: Vec<(String, String)>,
     pub(super) left: Vec<NotCarried>,
     /// Names that are blocked with all names below, by the program's own rules.
     pub(super) blocked: BTreeSet<Vec<u8>>,
+    /// Texts of which the program's own rules block all names that end with them.
+    pub(super) blocked_ends: Vec<String>,
     /// Local names precede all lists, not only the program's own rules.
     pub(super) local_first: bool,
     pub(super) index: NameIndex,
@@ -137,9 +143,13 @@ impl Draft {
     }
 
     pub(super) fn has(&self, section: &str, key: &str) -> bool {
-        self.settings
-            .iter()
-            .any(|known| known.section == section && known.key == key)
+        self.setting(section, key).is_some()
+    }
+
+    /// A key that is set.
+    pub(super) fn setting(&self, section: &str, key: &str) -> Option<&Setting> {
+        let mut settings = self.settings.iter();
+        settings.find(|known| known.section == section && known.key == key)
     }
 
     /// Permits the clients of a network.
@@ -155,10 +165,28 @@ impl Draft {
         }
     }
 
+    /// Listens on an address, or on several.
+    pub(super) fn listen(
+        &mut self,
+        sockets: impl IntoIterator<Item = SocketAddr>,
+        line: &SourceLine,
+    ) {
+        let sockets = sockets.into_iter().map(|socket| (socket, line.clone()));
+        self.listen.extend(sockets);
+    }
+
     /// Listens on a port of all addresses.
     pub(super) fn listen_everywhere(&mut self, port: u16, line: &SourceLine) {
-        self.push("server", "listen", format!("0.0.0.0:{port}"), line);
-        self.push("server", "listen", format!("[::]:{port}"), line);
+        let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        self.listen([v4, v6], line);
+    }
+
+    /// Forwards the reverse zones of the private networks, which are answered locally by default.
+    pub(super) fn forward_private_reverse(&mut self, line: &SourceLine) {
+        for zone in private_reverse_zones() {
+            self.push("special-use", "forward", zone, line);
+        }
     }
 
     /// Adds a list. Its name is made of `title`.

@@ -4,12 +4,14 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use toml_edit::Value;
+
 use super::super::findings::quote;
 use super::super::local::{TTL_MAX_SECS, parse_owner};
 use super::super::local_record::{self, RECORDS};
 use super::draft::{Draft, SourceLine};
-use super::draft_parts::{ForwardDraft, LocalDraft, RecordDraft, written};
-use super::servers::reverse_name;
+use super::draft_parts::{ForwardDraft, GeneralZone, LocalDraft, RecordDraft, written};
+use super::reverse::reverse_name;
 use crate::names::typed;
 use crate::policy::record::{self, LocalRecord, RecordError};
 use crate::wire::name::Name;
@@ -141,6 +143,53 @@ impl Draft {
         });
     }
 
+    /// Sends the names of a zone to the general servers, although a zone above it is forwarded to others, or, with `always`,
+    /// answered by this server itself.
+    pub(super) fn forward_generally(&mut self, zone: &Name, always: bool, line: &SourceLine) {
+        let (zone, line) = (zone.clone(), line.clone());
+        self.index.general.push(GeneralZone { zone, always, line });
+    }
+
+    /// Writes a section for each zone that goes to the general servers, if it needs one.
+    pub(super) fn resolve_general_zones(&mut self) {
+        let servers = self.setting("upstream", "servers");
+        let servers = servers.and_then(|setting| setting.value.as_array());
+        let servers = servers.into_iter().flatten().filter_map(Value::as_str);
+        let servers: Vec<_> = servers.map(str::to_owned).collect();
+        for GeneralZone { zone, always, line } in std::mem::take(&mut self.index.general) {
+            let outer = self.forwarded_above(&zone);
+            if self.index.forwards.contains_key(&zone) || outer.is_none() && !always {
+                continue;
+            }
+            if servers.is_empty() {
+                let goes = outer.map_or("is answered locally".to_owned(), |outer| {
+                    format!("goes to those of zone {outer}")
+                });
+                let reason = format!(
+                    "it goes to the general servers, which the configuration does not name, so that it {goes}: name them in a \
+                     [[forward]] section for this zone"
+                );
+                self.leave(&line, format!("zone {zone}"), reason);
+                continue;
+            }
+            for server in &servers {
+                self.forward(&zone.to_string(), server, &line);
+            }
+        }
+    }
+
+    /// The innermost forwarded zone above a name.
+    fn forwarded_above(&self, name: &Name) -> Option<&Name> {
+        let above = (1..name.label_count()).rev();
+        let mut above = above.filter_map(|labels| Name::parse(name.ancestor(labels), 0).ok());
+        above.find_map(|(above, _)| {
+            self.index
+                .forwards
+                .get_key_value(&above)
+                .map(|(zone, _)| zone)
+        })
+    }
+
     /// Reports a setting of a forwarded zone, such as one of its servers, that does not carry over. If no server of the
     /// zone does, [`report_lost_zones`](Self::report_lost_zones) reports the zone as well.
     pub(super) fn leave_of_zone(
@@ -170,8 +219,12 @@ impl Draft {
             if self.index.forwards.contains_key(&zone) || !reported.insert(zone.clone()) {
                 continue;
             }
-            let reason = "none of its servers carries over, so its names are sent to the servers of [upstream]: name plain servers for it \
-                          in a [[forward]] section";
+            let to = self.forwarded_above(&zone);
+            let to = to.map_or("[upstream]".to_owned(), |outer| format!("zone {outer}"));
+            let reason = format!(
+                "none of its servers carries over, so its names are sent to the servers of {to}: name plain servers for it in a \
+                 [[forward]] section"
+            );
             self.leave(&line, format!("zone {zone}"), reason);
         }
     }
@@ -181,9 +234,11 @@ impl Draft {
         self.blocked.insert(name.wire().to_vec());
     }
 
-    /// Whether a name, or one above it, is blocked by [`block`](Self::block).
+    /// Whether a name is blocked by the program's own rules.
     pub(super) fn is_below_block(&self, name: &Name) -> bool {
-        (1..=name.label_count()).any(|labels| self.blocked.contains(name.ancestor(labels)))
+        let text = name.to_string();
+        self.blocked_ends.iter().any(|end| text.ends_with(end))
+            || (1..=name.label_count()).any(|labels| self.blocked.contains(name.ancestor(labels)))
     }
 }
 

@@ -57,6 +57,14 @@ pub(super) struct ForwardDraft {
     pub(super) line: SourceLine,
 }
 
+/// A zone whose names go to the general servers.
+pub(super) struct GeneralZone {
+    pub(super) zone: Name,
+    /// Whether it needs a section even if no zone above it is forwarded, as this server would answer it itself.
+    pub(super) always: bool,
+    pub(super) line: SourceLine,
+}
+
 /// Where names are in the draft.
 #[derive(Default)]
 pub(super) struct NameIndex {
@@ -69,4 +77,6 @@ pub(super) struct NameIndex {
     pub(super) pointers: HashSet<IpAddr>,
     /// Zones with a server that does not carry over.
     pub(super) lost: Vec<(Name, SourceLine)>,
+    /// Zones whose names go to the general servers.
+    pub(super) general: Vec<GeneralZone>,
 }

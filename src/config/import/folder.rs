@@ -94,7 +94,7 @@ impl Folder {
     }
 
     /// Whether a file is being read, so that one that it includes would include it again.
-    fn is_open(&self, path: &Path) -> bool {
+    pub(super) fn is_open(&self, path: &Path) -> bool {
         let path = path.canonicalize().ok();
         let open = self.open.borrow();
         let mut open = open.iter().filter(|(_, text)| text.strong_count() > 0);
@@ -111,8 +111,7 @@ impl Folder {
             return Err(format!("the configuration has more than {FILES_MAX} files"));
         }
         if self.is_open(path) {
-            let path = path.shown();
-            return Err(format!("{path} is included again, in a circle"));
+            return Err("files include each other in a circle".to_owned());
         }
         let file = read(path).map_err(|error| error.to_string())?;
         self.note(&file);
@@ -132,6 +131,9 @@ impl Folder {
     /// The reason, if there is none in the directory.
     pub(super) fn find(&self, base: &Path, path: &str) -> Result<PathBuf, String> {
         let given = Path::new(path);
+        if path.is_empty() {
+            return Err("names no file".to_owned());
+        }
         let joined = base.join(given);
         if joined.exists() && self.contains(&joined) {
             return Ok(joined);

@@ -8,6 +8,7 @@ use toml_edit::{Array, Value};
 
 use super::draft::{Draft, SourceLine};
 use super::folder::{ReadFile, absolute};
+use crate::names::typed;
 
 /// At least so many names with the address of this machine are a list of names to block, not names of this machine.
 const LOOPBACK_MIN: usize = 20;
@@ -21,12 +22,17 @@ const NO_RULES: &[&str] = &[
     "0.0.0.0",
 ];
 
+/// Why a name with an asterisk does not carry over.
+const NO_WILDCARDS: &str = "hosts files have no wildcards, so it matches no name";
+
 /// How the names of a hosts file are answered.
 #[derive(Clone, Copy, Default)]
 pub(super) struct HostsOptions<'t> {
     /// The domain that is added to names without a dot.
     pub(super) domain: Option<&'t str>,
     pub(super) ttl_secs: Option<u32>,
+    /// Names with the address of this machine are not answered.
+    pub(super) without_loopback: bool,
 }
 
 /// What the lines of a file do.
@@ -129,16 +135,45 @@ pub(super) fn import_file(
     }
     let title = path.file_stem().unwrap_or_default().to_string_lossy();
     let has_others = counts.others > 0 || !by_loopback && counts.loopback > 0;
-    if !has_others {
+    let mut list = String::new();
+    let mut has_bad = false;
+    for (index, text) in file
+        .text
+        .lines()
+        .enumerate()
+        .filter(|(_, text)| blocks(text))
+    {
+        let line = SourceLine::new(&file.path, index + 1);
+        has_bad |= !add_blocked(text, &line, &mut list, draft);
+    }
+    if !has_others && !has_bad {
         keys.insert(0, ("path", absolute(path).into()));
         return draft.list(&title, keys, line);
     }
-    let mut list = String::new();
-    for text in file.text.lines().filter(|text| blocks(text)) {
-        // Writing to memory does not fail.
-        let _ = writeln!(list, "{text}");
-    }
     draft.file_list(&title, (format!("{title}.hosts"), list), keys, line);
+}
+
+/// Adds a line that blocks to a list, without the words that are no names. Returns whether all are.
+fn add_blocked(text: &str, line: &SourceLine, list: &mut String, draft: &mut Draft) -> bool {
+    let problem = |name: &str| match typed::one(name) {
+        Ok((_, None)) => None,
+        Ok(_) => Some(NO_WILDCARDS.to_owned()),
+        Err(error) => Some(error.to_string()),
+    };
+    if names(text).all(|name| problem(name).is_none()) {
+        list.push_str(text);
+        list.push('\n');
+        return true;
+    }
+    let (good, bad): (Vec<_>, Vec<_>) = names(text).partition(|name| problem(name).is_none());
+    for name in bad {
+        draft.leave(line, name, problem(name).unwrap_or_default());
+    }
+    if let Some(address) = words(text).next().filter(|_| !good.is_empty()) {
+        // Writing to memory does not fail.
+        let _ = writeln!(list, "{address} {}", good.join(" "));
+    }
+    false
 }
 
 /// Whether a line begins with an address.
@@ -155,7 +190,14 @@ pub(super) fn add(text: &str, options: HostsOptions<'_>, line: &SourceLine, draf
     let Ok(address) = first.parse::<IpAddr>() else {
         return draft.leave(line, "a line of hosts", "does not begin with an address");
     };
+    if options.without_loopback && address.is_loopback() {
+        return;
+    }
     for (index, name) in words.enumerate() {
+        if name.contains('*') {
+            draft.leave(line, name, NO_WILDCARDS);
+            continue;
+        }
         let full = options.domain.filter(|_| !name.contains('.'));
         let full = full.map(|domain| format!("{name}.{domain}"));
         if index == 0 && !address.is_unspecified() {

@@ -1,6 +1,7 @@
 //! Turns configurations of other DNS programs into one of this server, and reports each setting that has no counterpart.
 
 mod adguard;
+mod adguard_keys;
 mod bind;
 mod bind_acl;
 mod bind_options;
@@ -8,7 +9,9 @@ mod bind_syntax;
 mod blocky;
 mod blocky_lists;
 mod dnscrypt;
+mod dnscrypt_keys;
 mod dnsmasq;
+mod dnsmasq_files;
 mod dnsmasq_options;
 mod dnsmasq_records;
 mod draft;
@@ -18,12 +21,16 @@ mod duration;
 mod error;
 mod folder;
 mod hosts;
+mod keys;
 mod list_urls;
+mod normalise;
 mod option_line;
 mod own_rules;
 mod pihole;
 mod pihole_exports;
+mod pihole_keys;
 mod recognise;
+mod reverse;
 mod servers;
 mod source;
 mod tool;

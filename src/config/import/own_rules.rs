@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use regex_syntax::Parser;
 use toml_edit::Value;
 
 use super::draft::{Draft, SourceLine};
 use crate::names::typed;
+use crate::policy::patterns::PatternSet;
 use crate::wire::name::Name;
 
 /// Rules of one kind, block or allow.
@@ -44,15 +44,16 @@ impl OwnRules {
 
     /// Adds a regular expression, without slashes around it.
     pub(super) fn pattern(&mut self, text: &str, line: &SourceLine, draft: &mut Draft) {
-        match Parser::new().parse(text) {
-            // A pattern begins and ends with a slash in the list, which a line break would end.
-            Ok(_) if !text.contains(['\n', '\r']) => {
+        match PatternSet::new([text]) {
+            Ok(_) => {
                 self.first.get_or_insert_with(|| line.clone());
                 self.patterns.push(text.to_owned());
             }
-            _ => {
-                let reason = "not a regular expression that Tapis reads (no look-around, no back-references): write it in \
-                              another way";
+            Err(error) => {
+                let reason = format!(
+                    "not a regular expression that a list can have: {}",
+                    error.problem
+                );
                 draft.leave(line, format!("/{text}/"), reason);
             }
         }

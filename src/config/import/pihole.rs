@@ -4,35 +4,20 @@
 use std::net::IpAddr;
 
 use super::dnsmasq;
-use super::draft::{Draft, SourceLine};
+use super::dnsmasq_records;
+use super::draft::{Draft, SourceLine, TURNED_OFF};
 use super::error::ImportError;
 use super::folder::{Folder, ReadFile};
 use super::hosts::{self, HostsOptions};
 use super::option_line;
 use super::pihole_exports;
+use super::pihole_keys::{self, KEYS};
+use super::reverse::reverse_zones;
 use super::servers::{self, server};
 use super::tree::{self, Node};
+use crate::names::typed;
 
-/// Keys of version 6 without a counterpart, with their path, and what to do.
-const NO_COUNTERPART: &[(&[&str], &str)] = &[
-    (
-        &["dns", "dnssec"],
-        "answers are not validated: name upstream servers that validate",
-    ),
-    (
-        &["dns", "domainNeeded"],
-        "names without a dot are forwarded: block them with a list if that matters",
-    ),
-    (
-        &["dns", "domain_needed"],
-        "names without a dot are forwarded: block them with a list if that matters",
-    ),
-    (&["dhcp", "active"], "Tapis is no DHCP server"),
-    (
-        &["dns", "rateLimit", "count"],
-        "clients' queries are limited by waiting-per-client only",
-    ),
-];
+const WEEK_SECS: i64 = 604_800;
 
 /// Imports a configuration.
 ///
@@ -82,7 +67,7 @@ fn import_v6(root: &Node, first: &SourceLine, draft: &mut Draft) {
         .or(root.text_at(&["dns", "domain"]));
     let options = HostsOptions {
         domain: domain.filter(|_| is_expanded),
-        ttl_secs: None,
+        ..HostsOptions::default()
     };
     for item in root.items_at(&["dns", "hosts"]) {
         hosts::add(item.text().unwrap_or_default(), options, &item.line, draft);
@@ -92,6 +77,29 @@ fn import_v6(root: &Node, first: &SourceLine, draft: &mut Draft) {
     }
     for item in root.items_at(&["dns", "revServers"]) {
         reverse_server(item.text().unwrap_or_default(), &item.line, draft);
+    }
+    local_domain(root, draft);
+    if let Some(node) = root
+        .at(&["dns", "hostRecord"])
+        .filter(|node| node.text().is_some())
+    {
+        let text = node.text().unwrap_or_default();
+        dnsmasq_records::option(("host-record", text), None, &node.line, draft);
+    }
+    if let Some(node) = root.at(&["dns", "bogusPriv"]).filter(|node| node.is_off()) {
+        draft.forward_private_reverse(&node.line);
+    }
+    if let Some(node) = root.at(&["dns", "blocking", "edns"])
+        && node.text() == Some("NONE")
+    {
+        draft.set("block", "ede", "none", &node.line);
+    }
+    if let Some(node) = root.at(&["dns", "cache", "optimizer"])
+        && let Some(secs) = node.text().and_then(|text| text.parse::<i64>().ok())
+    {
+        // 0 means without end, and less means never.
+        let secs = if secs == 0 { WEEK_SECS } else { secs.max(0) };
+        draft.number(("cache", "stale-secs"), secs, 0..=WEEK_SECS, &node.line);
     }
     let port = servers::port(root.at(&["dns", "port"]), "dns.port", draft);
     let mode = root.at(&["dns", "listeningMode"]);
@@ -132,16 +140,67 @@ fn import_v6(root: &Node, first: &SourceLine, draft: &mut Draft) {
             "write the lines into a file, and import it with `tapis import dnsmasq`",
         );
     }
-    for (path, reason) in NO_COUNTERPART {
-        if let Some(node) = root.at(path).filter(|node| !node.is_off()) {
-            draft.leave(&node.line, path.join("."), *reason);
+    special_domains(root, draft);
+    KEYS.report(root, draft);
+}
+
+/// The domain of the network, which is never forwarded, unless it has servers of its own. What it has of local names is
+/// answered.
+fn local_domain(root: &Node, draft: &mut Draft) {
+    let Some(node) = root
+        .at(&["dns", "domain", "name"])
+        .filter(|_| root.is_true(&["dns", "domain", "local"]))
+    else {
+        return;
+    };
+    let text = node.text().unwrap_or_default();
+    match typed::one(text) {
+        _ if text.is_empty() => {}
+        Ok((name, None)) if name.label_count() > 0 => {
+            if draft.index.forwards.contains_key(&name) {
+                return;
+            }
+            draft.block(&name);
+            let keys = vec![("format", "dnsmasq".into()), ("guards", "warn".into())];
+            let file = ("local-domain.conf".to_owned(), format!("local=/{name}/\n"));
+            draft.file_list("local-domain", file, keys, &node.line);
         }
+        _ => draft.leave(&node.line, format!("dns.domain.name {text}"), "not a name"),
     }
+}
+
+/// The names by which browsers and systems ask whether they may use other servers.
+fn special_domains(root: &Node, draft: &mut Draft) {
+    let special = |key: &str| root.at(&["dns", "specialDomains", key]);
+    if let Some(node) = special("mozillaCanary").filter(|node| node.is_off()) {
+        draft.set("special-use", "use-application-dns", "forward", &node.line);
+    }
+    if let Some(node) = special("designatedResolver").filter(|node| node.is_off()) {
+        draft.push("special-use", "forward", "resolver.arpa", &node.line);
+    }
+    if let Some(node) =
+        special("iCloudPrivateRelay").filter(|node| !node.is_off() && !draft.is_blocking_off)
+    {
+        private_relay(&node.line, draft);
+    }
+}
+
+/// Blocks the names of Apple's relay, by which its clients would ask other servers.
+fn private_relay(line: &SourceLine, draft: &mut Draft) {
+    let text = ".mask.icloud.com\n.mask-h2.icloud.com\n".to_owned();
+    let keys = vec![("action", "nxdomain".into()), ("guards", "warn".into())];
+    draft.file_list(
+        "private-relay",
+        ("private-relay.txt".to_owned(), text),
+        keys,
+        line,
+    );
 }
 
 fn import_v5(folder: &Folder, main: &ReadFile, first: &SourceLine, draft: &mut Draft) {
     let mut mode = ("LOCAL".to_owned(), first.clone());
     let mut reverse = [String::new(), String::new(), String::new()];
+    let mut has_reverse = ("true".to_owned(), first.clone());
     for (index, text) in main.text.lines().enumerate() {
         let line = SourceLine::new(&main.path, index + 1);
         let Some((key, value)) = option_line::option(text) else {
@@ -149,6 +208,8 @@ fn import_v5(folder: &Folder, main: &ReadFile, first: &SourceLine, draft: &mut D
         };
         match key {
             _ if key.starts_with("PIHOLE_DNS_") => upstream(value, &line, draft),
+            "REV_SERVER" | "CONDITIONAL_FORWARDING" => has_reverse = (value.to_owned(), line),
+            "DNS_BOGUS_PRIV" if value == "false" => draft.forward_private_reverse(&line),
             "DNSMASQ_LISTENING" => mode = (value.to_ascii_uppercase(), line),
             "REV_SERVER_CIDR" | "CONDITIONAL_FORWARDING_REVERSE" => reverse[0] = value.to_owned(),
             "REV_SERVER_TARGET" | "CONDITIONAL_FORWARDING_IP" => reverse[1] = value.to_owned(),
@@ -168,26 +229,18 @@ fn import_v5(folder: &Folder, main: &ReadFile, first: &SourceLine, draft: &mut D
             "BLOCKING_ENABLED" if value == "false" => {
                 draft.turn_blocking_off(&line, "BLOCKING_ENABLED=false");
             }
-            // The others say how the web pages look, or who may see them.
-            _ => {}
+            _ if pihole_keys::is_known_of_v5(key) => {}
+            // A value may be a password.
+            _ => draft.leave(&line, key, "Tapis has no such setting"),
         }
     }
     if !reverse[1].is_empty() {
-        reverse_server(&format!("true,{}", reverse.join(",")), first, draft);
+        let (enabled, line) = has_reverse;
+        reverse_server(&format!("{enabled},{}", reverse.join(",")), &line, draft);
     }
     clients(&mode.0, 53, &mode.1, draft);
     if let Some(file) = beside(folder, "pihole-FTL.conf", draft, first) {
-        for (index, text) in file.text.lines().enumerate() {
-            let line = SourceLine::new(&file.path, index + 1);
-            match option_line::option(text) {
-                Some(("BLOCKINGMODE", mode)) => blocking_mode(mode, [None, None], &line, draft),
-                Some(("BLOCK_TTL", secs)) => {
-                    let secs = secs.parse().unwrap_or(2);
-                    draft.number(("block", "ttl-secs"), secs, 1..=3600, &line);
-                }
-                _ => {}
-            }
-        }
+        import_ftl(&file, draft);
     }
     if let Some(file) = beside(folder, "custom.list", draft, first) {
         hosts::import_file(&file.path, &file, HostsOptions::default(), first, draft);
@@ -200,6 +253,38 @@ fn import_v5(folder: &Folder, main: &ReadFile, first: &SourceLine, draft: &mut D
     ] {
         if let Some(file) = beside(folder, name, draft, first) {
             dnsmasq::import_part(folder, &file, draft);
+        }
+    }
+}
+
+/// The settings of the resolver itself in version 5.
+fn import_ftl(file: &ReadFile, draft: &mut Draft) {
+    let options = || {
+        let lines = file.text.lines().zip(1..);
+        lines.filter_map(|(text, number)| Some((option_line::option(text)?, number)))
+    };
+    let value = |wanted: &str| options().find(|((key, _), _)| *key == wanted);
+    let is_off = |key: &str| value(key).is_some_and(|((_, value), _)| value == "false");
+    for ((key, text), number) in options() {
+        let line = SourceLine::new(&file.path, number);
+        match key {
+            "BLOCKINGMODE" => {
+                let addresses = ["BLOCK_IPV4", "BLOCK_IPV6"];
+                let addresses = addresses.map(|key| value(key).map(|((_, text), _)| text));
+                blocking_mode(text, addresses, &line, draft);
+            }
+            "BLOCK_TTL" => {
+                let secs = text.parse().unwrap_or(2);
+                draft.number(("block", "ttl-secs"), secs, 1..=3600, &line);
+            }
+            "MOZILLA_CANARY" if is_off(key) => {
+                draft.set("special-use", "use-application-dns", "forward", &line);
+            }
+            "BLOCK_ICLOUD_PR" if !is_off(key) && !draft.is_blocking_off => {
+                private_relay(&line, draft);
+            }
+            _ if pihole_keys::is_known_of_ftl(key) => {}
+            _ => draft.leave(&line, key, "Tapis has no such setting"),
         }
     }
 }
@@ -256,11 +341,11 @@ fn reverse_server(text: &str, line: &SourceLine, draft: &mut Draft) {
         );
     };
     if *enabled != "true" {
-        return;
+        return draft.leave(line, format!("reverse server of {network}"), TURNED_OFF);
     }
     // Before version 5.0, the reverse zone is written itself.
     let mut zones = match servers::network(network) {
-        Some(network) => servers::reverse_zones(network),
+        Some(network) => reverse_zones(network),
         None if network.ends_with(".arpa") => vec![(*network).to_owned()],
         None => {
             let shown = format!("reverse server of {network}");

@@ -1,8 +1,8 @@
 //! Addresses of servers in the notations of other programs.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::draft::Draft;
 use super::tree::Node;
@@ -18,8 +18,14 @@ const NAMED: &str =
 const PLAIN: &[&str] = &["udp://", "tcp://", "tcp+udp:", "udp:", "tcp:"];
 /// Prefixes of servers that are asked over an encrypted transport.
 const SECURE: &[&str] = &[
-    "tls://", "https://", "h3://", "quic://", "sdns://", "tcp-tls:", "https:", "h3:",
+    "tls://", "https://", "h3://", "quic://", "sdns://", "tcp-tls:", "https:", "h3:", "quic:",
 ];
+/// Why a link-local address without its interface does not carry over.
+const WITHOUT_LINK: &str = "a link-local address is another server on each link: put it into [upstream] servers with its \
+                            interface, as in \"fe80::1%eth0\"";
+
+/// The length in bits of the prefix of IPv4 addresses in IPv6 form.
+const MAPPED: u8 = 96;
 
 /// A server in plain DNS, as this server's configuration writes it.
 ///
@@ -48,11 +54,15 @@ pub(super) fn server(text: &str) -> Result<String, String> {
     if address.is_unspecified() || address.is_multicast() || port == 0 {
         return Err("not the address of a server".to_owned());
     }
-    Ok(match address {
-        IpAddr::V4(address) if port == 53 => address.to_string(),
-        IpAddr::V4(address) => format!("{address}:{port}"),
-        IpAddr::V6(address) => format!("[{address}{zone}]:{port}"),
-    })
+    match address {
+        IpAddr::V4(address) if port == 53 => Ok(address.to_string()),
+        IpAddr::V4(address) => Ok(format!("{address}:{port}")),
+        IpAddr::V6(address) if !address.is_unicast_link_local() => {
+            Ok(format!("[{address}]:{port}"))
+        }
+        IpAddr::V6(_) if zone.is_empty() => Err(WITHOUT_LINK.to_owned()),
+        IpAddr::V6(address) => Ok(format!("[{address}{zone}]:{port}")),
+    }
 }
 
 /// Splits host and port, which may be joined by `#`, `@` or `:`. What follows behind another `#` or `@` (a TLS name, an
@@ -87,17 +97,40 @@ pub(super) fn port(setting: Option<&Node>, shown: &str, draft: &mut Draft) -> u1
     })
 }
 
-/// An address to listen on: `IP`, with a port behind `@`, `#` or `:`.
-pub(super) fn listening(text: &str, default_port: u16) -> Option<SocketAddr> {
+/// The addresses to listen on of `IP` or `localhost`, with a port behind `@`, `#` or `:`. Without a host, as in `:53`, they
+/// are all. Empty if the text has another form.
+pub(super) fn listening(text: &str, default_port: u16) -> Vec<SocketAddr> {
     let (host, port) = split(text.trim());
-    let port = port.map_or(Some(default_port), |port| port.parse().ok())?;
-    let address: IpAddr = host.parse().ok()?;
-    Some(SocketAddr::new(address, port))
+    let port = port.map_or(Some(default_port), |port| port.parse().ok());
+    let addresses: Vec<IpAddr> = match host {
+        "" if text.trim().starts_with(':') => {
+            vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]
+        }
+        "localhost" => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        _ => host.parse().into_iter().collect(),
+    };
+    let addresses = addresses.into_iter().map(|address| address.to_canonical());
+    let sockets = port.map(|port| {
+        addresses
+            .map(|address| SocketAddr::new(address, port))
+            .collect()
+    });
+    sockets.unwrap_or_default()
 }
 
-/// A network, or the one of a single address.
+/// A network, or the one of a single address. That of IPv4 addresses in IPv6 form is the IPv4 network.
 pub(super) fn network(text: &str) -> Option<IpNet> {
-    let text = text.trim();
+    let network = any_network(text.trim())?;
+    let IpNet::V6(v6) = network else {
+        return Some(network);
+    };
+    let len = v6.prefix_len().checked_sub(MAPPED);
+    let v4 = v6.addr().to_ipv4_mapped().zip(len);
+    let v4 = v4.and_then(|(address, len)| Ipv4Net::new(address, len).ok());
+    Some(v4.map_or(network, |v4| v4.trunc().into()))
+}
+
+fn any_network(text: &str) -> Option<IpNet> {
     if let Ok(network) = text.parse::<IpNet>() {
         return Some(network.trunc());
     }
@@ -113,47 +146,6 @@ pub(super) fn network(text: &str) -> Option<IpNet> {
         ".0".repeat(missing)
     );
     full.parse::<IpNet>().ok().map(|network| network.trunc())
-}
-
-/// The name of the reverse zone of a network, if its length is that of a zone; else those of the networks that it
-/// consists of, at most 256.
-pub(super) fn reverse_zones(network: IpNet) -> Vec<String> {
-    let (bits, bytes): (u8, Vec<u8>) = match network.trunc().network() {
-        IpAddr::V4(address) => (8, address.octets().to_vec()),
-        IpAddr::V6(address) => {
-            let nibbles = address
-                .octets()
-                .into_iter()
-                .flat_map(|byte| [byte >> 4, byte & 0xf]);
-            (4, nibbles.collect())
-        }
-    };
-    let suffix = if bits == 8 {
-        "in-addr.arpa"
-    } else {
-        "ip6.arpa"
-    };
-    let len = network.prefix_len();
-    let labels = usize::from(len.div_ceil(bits));
-    let free = labels as u32 * u32::from(bits) - u32::from(len);
-    let mut zones = Vec::new();
-    for offset in 0..1_u16 << free {
-        let mut parts = bytes[..labels].to_vec();
-        if let Some(last) = parts.last_mut() {
-            *last = last.wrapping_add(offset as u8);
-        }
-        let text = parts.iter().rev().map(|part| match bits {
-            8 => format!("{part}."),
-            _ => format!("{part:x}."),
-        });
-        zones.push(text.collect::<String>() + suffix);
-    }
-    zones
-}
-
-/// The name of the PTR record of an address.
-pub(super) fn reverse_name(address: IpAddr) -> String {
-    reverse_zones(address.into()).swap_remove(0)
 }
 
 #[cfg(test)]
@@ -174,6 +166,8 @@ mod tests {
             ("[2620:fe::fe]:5353", "[2620:fe::fe]:5353"),
             ("2620:fe::fe#5353", "[2620:fe::fe]:5353"),
             ("fe80::1%eth0", "[fe80::1%eth0]:53"),
+            ("2620:fe::fe%eth0", "[2620:fe::fe]:53"),
+            ("::ffff:9.9.9.9", "9.9.9.9"),
         ] {
             assert_eq!(server(text).as_deref(), Ok(expected), "{text}");
         }
@@ -182,26 +176,44 @@ mod tests {
             "https://dns.example/q",
             "tcp-tls:1.1.1.1:853",
             "sdns://AQ",
+            "quic:dns.example",
         ] {
             assert_eq!(server(text), Err(ENCRYPTED.to_owned()), "{text}");
         }
         assert!(server("dns.example").is_err());
         assert!(server("0.0.0.0").is_err());
+        assert_eq!(server("fe80::1"), Err(WITHOUT_LINK.to_owned()));
     }
 
     #[test]
-    fn a_network_has_the_reverse_zones_that_cover_it() {
-        let zones = |text: &str| reverse_zones(text.parse().expect("a network"));
-        assert_eq!(zones("192.168.1.0/24"), ["1.168.192.in-addr.arpa"]);
-        assert_eq!(zones("10.0.0.0/8"), ["10.in-addr.arpa"]);
-        assert_eq!(
-            zones("192.168.2.0/23"),
-            ["2.168.192.in-addr.arpa", "3.168.192.in-addr.arpa"]
-        );
-        assert_eq!(zones("fd00::/8"), ["d.f.ip6.arpa"]);
-        assert_eq!(
-            reverse_name("192.0.2.5".parse().expect("an address")),
-            "5.2.0.192.in-addr.arpa"
-        );
+    fn an_ipv4_network_in_ipv6_form_is_the_ipv4_network() {
+        for (text, expected) in [
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::/0", "::/0"),
+            ("192.168/16", "192.168.0.0/16"),
+        ] {
+            let network = network(text).map(|network| network.to_string());
+            assert_eq!(network.as_deref(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_to_listen_on_are_read_in_the_notations_of_all_programs() {
+        for (text, expected) in [
+            ("127.0.0.1", &["127.0.0.1:53"][..]),
+            ("::1@5353", &["[::1]:5353"]),
+            ("::ffff:127.0.0.1", &["127.0.0.1:53"]),
+            (":5353", &["0.0.0.0:5353", "[::]:5353"]),
+            ("localhost:5353", &["127.0.0.1:5353", "[::1]:5353"]),
+            ("", &[]),
+            ("eth0", &[]),
+            ("127.0.0.1:x", &[]),
+        ] {
+            let found = listening(text, 53);
+            let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+            assert_eq!(found, expected, "{text}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::super::shown::Show;
 
 /// A setting that did not carry over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NotCarried {
     /// The file, as it was found.
     pub file: PathBuf,

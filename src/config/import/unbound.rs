@@ -5,7 +5,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::bind_acl::without;
-use super::draft::{Draft, SourceLine};
+use super::draft::{Draft, LOOPBACK, SourceLine};
 use super::folder::{Folder, ReadFile, absolute};
 use super::list_urls;
 use super::servers::{self, ENCRYPTED, server};
@@ -34,6 +34,7 @@ pub(super) fn import(folder: &Folder, main: &ReadFile, draft: &mut Draft) {
             "auth-zone" => auth_zone(folder, clause, draft),
             "rpz" => rpz(folder, clause, draft),
             "view" => draft.leave(&clause.line, "view", "one policy holds for all clients"),
+            _ if clause.attributes.is_empty() => {}
             other => draft.leave(&clause.line, other, "Tapis has no such module"),
         }
     }
@@ -62,14 +63,24 @@ fn import_server(
     for attribute in attributes() {
         let (line, value) = (&attribute.line, attribute.value());
         match attribute.key.as_str() {
-            "interface" | "ip-address" => match servers::listening(value, port) {
-                Some(socket) => draft.push("server", "listen", socket.to_string(), line),
-                None => draft.leave(
-                    line,
-                    attribute.shown(),
-                    "the server listens on addresses: name those of the interface",
-                ),
-            },
+            "interface" | "ip-address" => {
+                let sockets = servers::listening(value, port);
+                if sockets.is_empty() {
+                    let reason = "the server listens on addresses: name those of the interface";
+                    draft.leave(line, attribute.shown(), reason);
+                }
+                draft.listen(sockets, line);
+            }
+            "identity" | "version" => {
+                let key = if attribute.key == "identity" {
+                    "id"
+                } else {
+                    "version"
+                };
+                draft.set("server", key, value, line);
+            }
+            "unblock-lan-zones" if attribute.is_yes() => draft.forward_private_reverse(line),
+            "unblock-lan-zones" => {}
             "access-control" => access(attribute, &mut clients, draft),
             "local-zone" => zones.zone(&attribute.values, line, draft),
             "local-data" => zones.data(value, line, draft),
@@ -108,11 +119,10 @@ fn import_server(
             _ => other_setting(attribute, draft),
         }
     }
-    allow(&clients, draft);
+    allow(&mut clients, draft);
     cache_size(last("msg-cache-size"), last("rrset-cache-size"), draft);
-    if !draft.has("server", "listen") {
-        draft.push("server", "listen", format!("127.0.0.1:{port}"), first);
-        draft.push("server", "listen", format!("[::1]:{port}"), first);
+    if draft.listen.is_empty() {
+        draft.listen(servers::listening("localhost", port), first);
     }
 }
 
@@ -158,7 +168,20 @@ fn access(attribute: &Attribute, clients: &mut Vec<Access>, draft: &mut Draft) {
 
 /// Permits clients. Of all networks that contain a client, the smallest one counts. One within a larger network that is
 /// permitted, too, has its own part of the result.
-fn allow(clients: &[Access], draft: &mut Draft) {
+fn allow(clients: &mut Vec<Access>, draft: &mut Draft) {
+    let Some(line) = clients.first().map(|client| client.line.clone()) else {
+        return;
+    };
+    // Unbound permits this machine, unless a line is about the same network.
+    for network in LOOPBACK.iter().filter_map(|text| servers::network(text)) {
+        if !clients.iter().any(|known| known.network == network) {
+            clients.push(Access {
+                network,
+                is_permitted: true,
+                line: line.clone(),
+            });
+        }
+    }
     let denied = clients.iter().filter(|client| !client.is_permitted);
     let denied: Vec<_> = denied.map(|client| client.network).collect();
     for client in clients.iter().filter(|client| client.is_permitted) {
@@ -244,7 +267,15 @@ fn forward_zone(clause: &Clause, kind: &str, all_encrypted: bool, draft: &mut Dr
                 let reason = "a forwarded zone is asked of its servers only";
                 draft.leave(line, attribute.shown(), reason);
             }
-            _ => {}
+            Some("-no-cache") if attribute.is_yes() => {
+                draft.leave(line, attribute.shown(), "answers are always cached");
+            }
+            Some(
+                "-first" | "-no-cache" | "-tls-upstream" | "-ssl-upstream" | "-tcp-upstream"
+                | "-prime",
+            ) => {}
+            _ if attribute.key == "name" => {}
+            _ => other_setting(attribute, draft),
         }
     }
     if kind == "stub" {
@@ -256,6 +287,17 @@ fn forward_zone(clause: &Clause, kind: &str, all_encrypted: bool, draft: &mut Dr
 fn auth_zone(folder: &Folder, clause: &Clause, draft: &mut Draft) {
     let (line, name) = (&clause.line, clause.value("name").unwrap_or_default());
     let base = line.file.parent().unwrap_or(Path::new("."));
+    for attribute in &clause.attributes {
+        match attribute.key.as_str() {
+            "for-downstream" if !attribute.is_yes() => {
+                let reason = "clients are answered from the zone's file";
+                draft.leave(&attribute.line, attribute.shown(), reason);
+            }
+            "name" | "zonefile" | "primary" | "master" | "url" | "for-downstream"
+            | "for-upstream" | "fallback-enabled" | "allow-notify" => {}
+            _ => other_setting(attribute, draft),
+        }
+    }
     let has_primary = clause
         .attributes
         .iter()

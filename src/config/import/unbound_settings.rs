@@ -19,8 +19,6 @@ const PROCESS: &[&str] = &[
     "so-",
     "prefetch",
     "hide-",
-    "identity",
-    "version",
     "outgoing-",
     "edns-buffer-size",
     "minimal-responses",
@@ -67,7 +65,6 @@ const PROCESS: &[&str] = &[
     "pad-",
     "nsid",
     "discard-timeout",
-    "wait-limit",
     "unknown-server-time-limit",
     "prefer-ip",
     "iter-scrub",
@@ -130,6 +127,14 @@ const NO_COUNTERPART: &[(&str, &str)] = &[
     (
         "stub-host",
         "upstream servers are addresses: put the address of this name into `servers`",
+    ),
+    (
+        "ip-ratelimit",
+        "clients' queries are limited by waiting-per-client only",
+    ),
+    (
+        "wait-limit",
+        "clients' queries are limited by waiting-per-client only",
     ),
     ("dns64-", "addresses are not translated"),
     ("module-config", "there are no modules"),

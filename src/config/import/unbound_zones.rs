@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::draft::{Draft, SourceLine};
-use super::servers::reverse_name;
+use super::reverse::{private_reverse_zones, reverse_name};
 use crate::names::typed;
 use crate::wire::name::Name;
 
@@ -61,6 +61,44 @@ fn kind(text: &str) -> Option<ZoneKind> {
     })
 }
 
+/// The zones that Unbound, like this server, answers itself by default, besides the reverse zones of private networks.
+const OWN_ZONES: &[&str] = &[
+    "localhost",
+    "home.arpa",
+    "resolver.arpa",
+    "onion",
+    "test",
+    "invalid",
+    "0.in-addr.arpa",
+    "127.in-addr.arpa",
+    "254.169.in-addr.arpa",
+    "2.0.192.in-addr.arpa",
+    "100.51.198.in-addr.arpa",
+    "113.0.203.in-addr.arpa",
+    "255.255.255.255.in-addr.arpa",
+    "8.b.d.0.1.0.0.2.ip6.arpa",
+];
+
+/// Lets the names of a zone go to the general servers, if this server answers it, or a zone above it, itself.
+fn unblock(zone: &Name, line: &SourceLine, draft: &mut Draft) {
+    let text = zone.to_string();
+    for own in OWN_ZONES
+        .iter()
+        .map(|own| (*own).to_owned())
+        .chain(private_reverse_zones())
+    {
+        if text == own {
+            draft.push("special-use", "forward", &*text, line);
+        } else if text
+            .strip_suffix(&*own)
+            .is_some_and(|text| text.ends_with('.'))
+        {
+            // A part of such a zone is no zone of its own that could be removed.
+            draft.forward_generally(zone, true, line);
+        }
+    }
+}
+
 impl LocalZones {
     /// Adds a `local-zone` with its name and type.
     pub(super) fn zone(&mut self, values: &[String], line: &SourceLine, draft: &mut Draft) {
@@ -73,8 +111,8 @@ impl LocalZones {
         };
         match typed::one(name) {
             Ok((zone, None)) if zone.label_count() > 0 => {
-                if kind_text == "nodefault" {
-                    draft.push("special-use", "forward", zone.to_string(), line);
+                if matches!(kind, ZoneKind::Open | ZoneKind::OpenTypes) {
+                    unblock(&zone, line, draft);
                 }
                 if !matches!(kind, ZoneKind::Open | ZoneKind::OpenTypes) {
                     self.first.get_or_insert_with(|| line.clone());

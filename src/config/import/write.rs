@@ -8,6 +8,7 @@ use toml_edit::{Array, Value};
 use super::super::shown::Show;
 use super::draft::{Draft, SourceLine};
 use super::draft_parts::{ForwardDraft, LocalDraft, written};
+use super::normalise::normalise;
 use super::source::NotCarried;
 use super::tool::Tool;
 use crate::wire::name::Name;
@@ -37,8 +38,10 @@ pub struct Imported {
 
 /// The result of an import.
 pub(super) fn finish(mut draft: Draft, tool: Tool) -> Imported {
-    allow_local_names(&mut draft);
+    draft.resolve_general_zones();
     draft.report_lost_zones();
+    normalise(&mut draft);
+    allow_local_names(&mut draft);
     let mut text = format!(
         "# Imported from a configuration of {}. Check it with `tapis check`.\n",
         tool.title()

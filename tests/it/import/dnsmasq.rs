@@ -21,6 +21,8 @@ server=/open.gone.example/#
 local=/lan/
 server=/sub.lan/127.0.0.1#SECOND
 server=/corp.example/other.example/127.0.0.1#SECOND
+server=/general.corp.example/#
+server=/inner.corp.example/
 cname=www.lan,nas.lan
 cname=alias.example,nas.lan
 cname=outer.example,box.example
@@ -37,6 +39,7 @@ conf-file=DIR/rules.conf
 "
     .to_owned();
     let names = "gone.example open.gone.example lan sub.lan corp.example other.example www.lan alias.example outer.example \
+                 general.corp.example inner.corp.example \
                  info.lan mail.lan _sip._udp.lan nas.lan files.lan box.example 7.1.168.192.in-addr.arpa 5.1.168.192.in-addr.arpa";
     let mut names: Vec<_> = names.split_whitespace().map(str::to_owned).collect();
     for at in 0..30 {

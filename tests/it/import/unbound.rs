@@ -11,6 +11,8 @@ const SERVER: &str = "\
   access-control: 127.0.0.0/8 allow
   local-zone: \"walled.example\" redirect
   local-data: \"walled.example A 192.0.2.7\"
+  local-zone: \"10.in-addr.arpa\" transparent
+  local-zone: \"9.168.192.in-addr.arpa\" transparent
   local-zone: \"lan\" static
   local-data: \"nas.lan A 192.168.1.5\"
   local-data: \"nas.lan AAAA fd00::5\"
@@ -38,7 +40,7 @@ rpz:
 fn files() -> ([(&'static str, String); 2], Vec<String>) {
     let (mut ads, mut policy) = (String::new(), super::bind::POLICY_HEAD.to_owned());
     let names = "walled.example lan nas.lan info.lan mail.lan _sip._udp.lan box.example 5.1.168.192.in-addr.arpa \
-                 corp.example other.example";
+                 7.6.5.10.in-addr.arpa 5.9.168.192.in-addr.arpa 5.8.168.192.in-addr.arpa corp.example other.example";
     let mut names: Vec<_> = names.split_whitespace().map(str::to_owned).collect();
     let types = "always_null always_nxdomain always_nodata always_refuse refuse static";
     for at in 0..90 {

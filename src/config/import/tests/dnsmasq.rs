@@ -209,3 +209,45 @@ fn reverse_zones_of_private_networks_are_forwarded_unless_bogus_priv_is_set() {
         assert_eq!(zones.matches(".arpa").count(), count, "{zones}");
     }
 }
+
+#[test]
+fn a_star_before_a_name_stays_in_the_list() {
+    let text = BASE.to_owned()
+        + "server=9.9.9.9\naddress=/*ads.example/#\nhost-record=my.badads.example,192.0.2.1\nserver=/*corp.example/10.0.0.1\nserver=/*open.example/#\naddress=/*/#\naddress=/*b\u{fc}cher.example/#\naddress=/*.below.example/#\naddress=/bad.example/192.0.2\n";
+    let imported = imported(Tool::Dnsmasq, &[("dnsmasq.conf", &text)]);
+    let rules = file(&imported, "dnsmasq-rules.conf");
+    assert_eq!(
+        rules,
+        "address=/*ads.example/#\nserver=/*open.example/#\naddress=/*.below.example/#\n"
+    );
+    assert!(file(&imported, "local-names.txt").ends_with("\nmy.badads.example\n"));
+    let found = left(&imported);
+    let lines: Vec<_> = found.iter().map(|(line, _)| *line).collect();
+    assert_eq!(lines, [6, 7, 8, 9, 11, 1], "{found:?}");
+}
+
+#[test]
+fn an_include_without_a_name_reads_nothing_and_a_file_is_read_once() {
+    let files = [
+        (
+            "dnsmasq.conf",
+            "no-resolv\nno-hosts\nconf-file=\nconf-dir=\naddn-hosts=\nconf-file=a.conf\nconf-file=a.conf\n",
+        ),
+        ("a.conf", "dnssec\nserver=9.9.9.9\naddress=/ads.example/#\n"),
+    ];
+    let imported = imported(Tool::Dnsmasq, &files);
+    assert_eq!(
+        left(&imported),
+        [
+            (3, "conf-file="),
+            (4, "conf-dir="),
+            (5, "addn-hosts"),
+            (1, "dnssec"),
+            (1, "all clients")
+        ]
+    );
+    assert_eq!(
+        file(&imported, "dnsmasq-rules.conf"),
+        "address=/ads.example/#\n"
+    );
+}

@@ -106,3 +106,57 @@ fn servers_of_stub_zones_are_asked_as_resolvers_which_is_reported() {
     assert!(found.contains(&(1, "stub-zone corp.example")), "{found:?}");
     assert!(found.contains(&(3, "stub-first: yes")), "{found:?}");
 }
+
+#[test]
+fn a_zone_within_a_forwarded_one_goes_to_the_general_servers() {
+    let dnsmasq = "no-resolv\nno-hosts\nserver=/zone.example/10.0.0.1\nserver=/sub.zone.example/#\nserver=/other.example/#\nserver=9.9.9.9\nserver=/local.zone.example/\n";
+    let adguard = "dns:\n  upstream_dns:\n    - '[/zone.example/]10.0.0.1'\n    - '[/sub.zone.example/]#'\n    - '[/other.example/]#'\n    - 9.9.9.9\nuser_rules: []\n";
+    let bind = "options { forwarders { 9.9.9.9; }; };\nzone \"zone.example\" { type forward; forwarders { 10.0.0.1; }; };\nzone \"sub.zone.example\" { type forward; forwarders { }; };\n";
+    for (tool, name, text) in [
+        (Tool::Dnsmasq, "dnsmasq.conf", dnsmasq),
+        (Tool::Adguard, "AdGuardHome.yaml", adguard),
+        (Tool::Bind, "named.conf", bind),
+    ] {
+        let imported = imported(tool, &[(name, text)]);
+        assert_eq!(
+            sections(&imported, "[[forward]]"),
+            [
+                r#"zone = "zone.example"; servers = ["10.0.0.1"]"#,
+                r#"zone = "sub.zone.example"; servers = ["9.9.9.9"]"#,
+            ],
+            "{text}"
+        );
+        let found = left(&imported);
+        let is_about = |(_, setting): &&(u32, &str)| setting.contains("sub.zone");
+        assert_eq!(found.iter().find(is_about), None, "{found:?}");
+        // A zone that is only local is blocked.
+        let rules = super::file(&imported, "dnsmasq-rules.conf");
+        let is_blocked = rules.contains("server=/local.zone.example/\n");
+        assert_eq!(is_blocked, tool == Tool::Dnsmasq, "{rules}");
+    }
+    let unnamed = "no-hosts\nresolv-file=/run/resolv\nserver=/zone.example/10.0.0.1\nserver=/sub.zone.example/#\n";
+    let imported = imported(Tool::Dnsmasq, &[("dnsmasq.conf", unnamed)]);
+    let found = left(&imported);
+    assert!(found.contains(&(4, "zone sub.zone.example")), "{found:?}");
+    assert!(
+        imported
+            .left
+            .iter()
+            .any(|left| left.reason.contains("goes to those of zone zone.example")),
+        "{:?}",
+        imported.left
+    );
+}
+
+#[test]
+fn a_lost_zone_within_a_forwarded_one_names_where_its_names_go() {
+    let text = "no-resolv\nno-hosts\nserver=9.9.9.9\nserver=/zone.example/10.0.0.1\nserver=/sub.zone.example/dns.example\n";
+    let imported = imported(Tool::Dnsmasq, &[("dnsmasq.conf", text)]);
+    let mut left = imported.left.iter();
+    let lost = left.find(|left| left.setting == "zone sub.zone.example");
+    let reason = &lost.expect("it is reported").reason;
+    assert!(
+        reason.contains("sent to the servers of zone zone.example"),
+        "{reason}"
+    );
+}

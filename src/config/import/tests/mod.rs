@@ -8,6 +8,8 @@ mod dnsmasq;
 mod downloads;
 mod forwards;
 mod hosts;
+mod known_keys;
+mod normalised;
 mod pihole;
 mod secrets;
 mod turned_off;
@@ -37,6 +39,7 @@ fn try_import(tool: Tool, files: &[(&str, &str)]) -> Result<Imported, ImportErro
     let left = imported.left.into_iter().map(|mut left| {
         left.file = Path::new(&plain(left.file.display().to_string())).to_owned();
         left.reason = plain(left.reason);
+        left.setting = plain(left.setting);
         left
     });
     Ok(Imported {

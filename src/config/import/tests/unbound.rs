@@ -40,7 +40,7 @@ remote-control:
     );
     assert_eq!(
         value(&imported, "server", "allow"),
-        r#"["10.0.0.0/8", "2001:db8::/32"]"#
+        r#"["10.0.0.0/8", "2001:db8::/32", "127.0.0.0/8", "::1/128"]"#
     );
     assert_eq!(value(&imported, "server", "workers"), "2");
     assert_eq!(
@@ -127,11 +127,12 @@ forward-zone:
   name: .
   forward-addr: 9.9.9.9
 ";
-    let imported = imported(Tool::Unbound, &[("unbound.conf", text)]);
+    let files = [("unbound.conf", text), ("unbound/rpz.zone", "")];
+    let imported = imported(Tool::Unbound, &files);
     let lists = sections(&imported, "[[list]]");
     assert_eq!(lists.len(), 2, "{lists:?}");
     assert!(
-        lists[0].contains("path = \"/var/lib/unbound/rpz.zone\"; format = \"rpz\""),
+        lists[0].contains("path = \"unbound/rpz.zone\"; format = \"rpz\""),
         "{lists:?}"
     );
     assert!(lists[0].contains("policy = \"nxdomain\""), "{lists:?}");
@@ -197,7 +198,7 @@ forward-zone:
     let imported = imported(Tool::Unbound, &[("unbound.conf", text)]);
     assert_eq!(
         value(&imported, "server", "allow"),
-        r#"["10.0.0.0/16", "10.1.2.0/24"]"#
+        r#"["10.0.0.0/16", "10.1.2.0/24", "127.0.0.0/8", "::1/128"]"#
     );
     assert_eq!(left(&imported), [(4, "access-control: 10.2.0.0/15 deny")]);
 }
