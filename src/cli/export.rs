@@ -16,7 +16,7 @@ use crate::config::shown::{Show, Shown};
 use crate::config::suggest::nearest;
 use crate::control::admin::client::ClientError;
 use crate::control::admin::status::{ExportRequest, LEFT_OUT};
-use crate::control::persist::durable::{Access, DurableError, NewFile};
+use crate::control::persist::durable::{self, Access, DurableError, NewFile};
 
 /// The formats that rules can be written in.
 const FORMATS: [Format; 6] = [
@@ -118,8 +118,9 @@ fn to_file(
         }
         _ => {
             // If it is a symbolic link, its target is replaced, not the link.
-            let target = fs::canonicalize(path);
-            let new = new_file(target.as_deref().unwrap_or(path))?;
+            let target = durable::target_of(path)
+                .map_err(|error| Failure::Other(format!("{}: {error}", path.shown()).into()))?;
+            let new = new_file(&target)?;
             write(&mut new.file())?;
             Ok(new.commit()?)
         }

@@ -98,6 +98,13 @@ impl Download {
     }
 }
 
+impl Downloads {
+    /// Whether a URL may be asked as it is: without encryption only if its host is permitted.
+    pub(crate) fn permits_scheme_of(&self, url: &WebUrl) -> bool {
+        url.is_https() || self.allow_http.contains(&url.host().to_string())
+    }
+}
+
 impl Default for DownloadLimits {
     fn default() -> Self {
         Self {
@@ -235,9 +242,11 @@ impl RawDownload {
         self,
         (state_dir, has_path): (Option<&Path>, bool),
         may_be_json: bool,
+        downloads: &Downloads,
         findings: &mut Findings,
     ) -> Option<Download> {
         let line = self.url.as_ref()?.line;
+        let signature_line = self.minisign_url.as_ref().map(|at| at.line);
         if has_path {
             findings.report(
                 line,
@@ -253,6 +262,13 @@ impl RawDownload {
         let refresh = number(self.refresh_secs, MINUTE_SECS..=MONTH_SECS, findings);
         let proof = proof([self.sha256, self.minisign, self.minisign_url], findings);
         let redirects = each(self.redirects, findings, WebHost::parse).unwrap_or_default();
+        for url in &urls {
+            report_unencrypted("url", line, url, downloads, findings);
+        }
+        if let (Some(line), Some(Proof::Minisign { url: Some(url), .. })) = (signature_line, &proof)
+        {
+            report_unencrypted("minisign-url", line, url, downloads, findings);
+        }
         if urls.is_empty() || state_dir.is_none() {
             return None;
         }
@@ -264,6 +280,25 @@ impl RawDownload {
             may_be_json,
         })
     }
+}
+
+/// Reports a URL that is never asked.
+fn report_unencrypted(
+    key: &str,
+    line: u32,
+    url: &WebUrl,
+    downloads: &Downloads,
+    findings: &mut Findings,
+) {
+    if downloads.permits_scheme_of(url) {
+        return;
+    }
+    let message = format!(
+        "{key} holds {url}, which is not encrypted, so anyone on the way can change the list: use https, or add \"{}\" to \
+         allow-http in [download]",
+        url.host()
+    );
+    findings.report(line, message);
 }
 
 fn urls(given: At<WordOrStrings>, findings: &mut Findings) -> Vec<WebUrl> {

@@ -8,7 +8,7 @@ use crate::wire::name::Name;
 
 use super::blocking::blocking;
 use super::comments::{self, Comments};
-use super::download;
+use super::download::{self, Downloads};
 use super::feed::{self, Feed};
 use super::findings::{Findings, quote};
 use super::format;
@@ -41,7 +41,7 @@ type Place = (&'static str, u32);
 pub(super) fn validate(
     (lists, feeds): (Vec<raw::List>, Vec<feed::Raw>),
     block: &Blocking,
-    state_dir: Option<&Path>,
+    (state_dir, downloads): (Option<&Path>, &Downloads),
     findings: &mut Findings,
 ) -> (Vec<List>, Vec<Feed>) {
     let lists = lists
@@ -58,7 +58,7 @@ pub(super) fn validate(
         match section {
             Section::List(raw) => {
                 report_duplicate(&mut names, raw.name.as_ref(), "list", findings);
-                lists.extend(list(*raw, block, state_dir, findings));
+                lists.extend(list(*raw, block, (state_dir, downloads), findings));
             }
             Section::Feed(raw) => {
                 let found = feed(*raw, block, (&mut names, &mut zones), findings);
@@ -97,7 +97,7 @@ fn report_duplicate(
 fn list(
     mut raw: raw::List,
     block: &Blocking,
-    state_dir: Option<&Path>,
+    (state_dir, downloads): (Option<&Path>, &Downloads),
     findings: &mut Findings,
 ) -> Option<List> {
     let format = format::validate(raw.format.take(), findings);
@@ -126,9 +126,9 @@ fn list(
     match raw.download.is_given() {
         true => {
             let may_be_json = matches!(format, Some(Format::Json | Format::Auto));
-            download = raw
-                .download
-                .validate((state_dir, has_path), may_be_json, findings);
+            download =
+                raw.download
+                    .validate((state_dir, has_path), may_be_json, downloads, findings);
             path = name.as_ref().zip(download.as_ref()).zip(state_dir).map(
                 |((name, download), dir)| {
                     dir.join(download::DIRECTORY).join(download.file_name(name))

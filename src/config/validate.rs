@@ -43,10 +43,11 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
     let block = blocking(raw.block, &default_blocking(), findings);
     let state = state(raw.state, findings);
     let journal = file(raw.journal.path, findings);
+    let downloads = download::validate(raw.download, findings);
     let (lists, feeds) = lists::validate(
         (raw.lists, raw.feeds),
         &block,
-        state.dir.as_deref(),
+        (state.dir.as_deref(), &downloads),
         findings,
     );
     let names: Vec<_> = lists.iter().map(|list| &*list.source.name).collect();
@@ -62,7 +63,7 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
         cache: cache(raw.cache, findings),
         local,
         state,
-        downloads: download::validate(raw.download, findings),
+        downloads,
         guard: guard::validate(raw.guard, findings),
         publish,
         lists,

@@ -150,6 +150,14 @@ fn decoded(text: &str) -> Vec<u8> {
 }
 
 impl WebHost {
+    /// Whether it is `localhost` or a name below it, which are this machine whatever a name server says (RFC 6761, section 6.3).
+    pub(crate) fn is_loopback_name(&self) -> bool {
+        match self {
+            Self::Name(name) => name == "localhost" || name.ends_with(".localhost"),
+            Self::Address(_) => false,
+        }
+    }
+
     /// A host as configurations name it: a name or an address.
     pub(super) fn parse(text: &str) -> Result<String, String> {
         let host = Host::parse(text.trim_end_matches('.'));

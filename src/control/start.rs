@@ -107,7 +107,7 @@ impl Control {
         control.guard_policy.log_problems();
         control.restore();
         control.open_journal();
-        control.drop_unaccepted();
+        control.drop_unusable();
         let unread = |list: &ListState| list.loaded.is_none() || list.is_kept_otherwise();
         let restored = control.lists.active.iter().filter(|list| !unread(list));
         let mut restored: Vec<_> = restored.map(|list| list.name().to_owned()).collect();
@@ -156,11 +156,11 @@ impl Control {
     }
 
     /// Makes the last good versions of downloaded lists the copies again, where no rules are in force.
-    fn drop_unaccepted(&self) {
+    fn drop_unusable(&self) {
         let lists = self.lists.active.iter();
         let downloaded =
             lists.filter(|list| list.config.download.is_some() && list.loaded.is_none());
-        downloaded.for_each(|list| downloads::drop_unaccepted(&list.config));
+        downloaded.for_each(|list| downloads::drop_unusable(&list.config));
     }
 
     /// Downloads the required lists that are not in force, and of which there is no copy.

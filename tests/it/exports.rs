@@ -158,6 +158,41 @@ fn an_adblock_list_is_given_back_with_all_that_its_rules_do() {
 }
 
 #[test]
+fn rules_on_addresses_are_given_back_and_names_with_several_addresses_are_one_rule() {
+    let upstream = Upstream::plain();
+    let lines = "198.51.100.7\n||2001:db8::7^$important\n@@||198.51.100.8^\n198.51.100.9^$dnstype=A\n\
+                 192.0.2.8 x.example\n192.0.2.9 x.example\n2001:db8::8 x.example\n";
+    let first = server(&upstream, "format = \"adblock\"", lines);
+    let output = export(&first, "adblock");
+    assert!(output.status.success(), "{}", text(&output));
+    let written = rules(&output);
+    let expected = [
+        "192.0.2.8 x.example",
+        "192.0.2.9 x.example",
+        "2001:db8::8 x.example",
+        "@@||198.51.100.8^",
+        "||198.51.100.7^",
+        "||198.51.100.9^$dnstype=A",
+        "||2001:db8::7^$important",
+    ];
+    assert_eq!(written, expected);
+    let written = String::from_utf8(output.stdout).expect("text");
+    assert!(
+        written.contains("which blocks names: 5 rules in force"),
+        "{written}"
+    );
+    assert!(written.contains("The end: 5 rules are above."), "{written}");
+    let again = server(&upstream, "format = \"adblock\"", &written);
+    assert_eq!(
+        again.status()["lists"][0]["rules"],
+        first.status()["lists"][0]["rules"]
+    );
+    let output = export(&first, "hosts");
+    let errors = String::from_utf8(output.stderr).expect("text");
+    assert!(errors.contains("4 on networks"), "{errors}");
+}
+
+#[test]
 fn rules_that_a_policy_zone_can_not_have_are_reported_too() {
     let upstream = Upstream::plain();
     let server = server(&upstream, "format = \"adblock\"", "||a.example^\n-track.\n");
@@ -265,6 +300,18 @@ fn a_file_keeps_its_link_and_mode_and_a_device_is_written_to() {
     let mode = fs::metadata(&target).expect("a file").permissions().mode();
     assert_eq!(mode & 0o777, 0o640);
     let found = fs::read_to_string(&target).expect("readable");
+    assert!(found.contains("\n0.0.0.0 a.example\n"), "{found}");
+    // The same if the link leads to no file yet.
+    let dangling = server.path("dangling");
+    symlink("missing", &dangling).expect("linked");
+    let written = server.verb(&["export", "ads", "--format=hosts", &output(&dangling)]);
+    assert!(written.status.success(), "{}", text(&written));
+    assert!(
+        fs::symlink_metadata(&dangling)
+            .expect("a link")
+            .is_symlink()
+    );
+    let found = fs::read_to_string(server.path("missing")).expect("readable");
     assert!(found.contains("\n0.0.0.0 a.example\n"), "{found}");
     let device = server.path("device");
     symlink("/dev/stdout", &device).expect("linked");

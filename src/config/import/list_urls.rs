@@ -86,7 +86,7 @@ pub(super) fn permitted(url: &WebUrl, line: &SourceLine, draft: &mut Draft) -> S
 fn is_private(host: &WebHost) -> bool {
     match host {
         WebHost::Address(address) => !is_public(*address),
-        WebHost::Name(name) => name == "localhost" || name.ends_with(".localhost"),
+        WebHost::Name(_) => host.is_loopback_name(),
     }
 }
 

@@ -103,6 +103,18 @@ fn mistakes_in_a_downloaded_list_are_reported_with_a_remedy_and_without_the_url(
             &format!("{url}redirects = [\"https://b.example\"]"),
             "which is not the name of a host",
         ),
+        (
+            "url = [\"https://a.example/\", \"http://me:secret@b.example/x\"]",
+            "url holds http://b.example/x, which is not encrypted, so anyone on the way can change the list: use https, or \
+             add \"b.example\" to allow-http in [download]",
+        ),
+        (
+            &format!(
+                "{url}minisign = \"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\"\n\
+                 minisign-url = \"http://c.example/s\""
+            ),
+            "minisign-url holds http://c.example/s, which is not encrypted",
+        ),
     ] {
         let found = problems(&list(keys));
         let found = found.join("\n");
@@ -112,6 +124,15 @@ fn mistakes_in_a_downloaded_list_are_reported_with_a_remedy_and_without_the_url(
     let without = "[[list]]\nname = \"ads\"\nurl = \"https://a.example/\"\n";
     let found = problems(without).join("\n");
     assert!(found.contains("set `dir` in [state]"), "{found}");
+}
+
+#[test]
+fn a_host_that_may_be_asked_without_encryption_is_permitted_wherever_its_section_is() {
+    let list = list("url = \"http://Lists.example:8080/ads\"");
+    let permit = "[download]\nallow-http = [\"lists.example\"]\n";
+    for text in [format!("{permit}{list}"), format!("{list}{permit}")] {
+        assert_eq!(valid(&text).lists.len(), 1, "{text}");
+    }
 }
 
 #[test]

@@ -57,6 +57,18 @@ fn a_list_is_appended_behind_everything_and_removed_again_without_a_trace() {
 }
 
 #[test]
+fn a_url_that_would_never_be_asked_is_refused_with_the_remedy() {
+    let new = new("new", "http://lists.example/x");
+    let refused = with_list(CONFIG, path(), &new)
+        .expect_err("refused")
+        .to_string();
+    let remedy = "use https, or add \"lists.example\" to allow-http in [download]";
+    assert!(refused.contains(remedy), "{refused}");
+    let permit = format!("{CONFIG}[download]\nallow-http = [\"lists.example\"]\n");
+    with_list(&permit, path(), &new).expect("added");
+}
+
+#[test]
 fn line_ends_are_those_of_the_text_and_a_last_line_is_ended() {
     let text = "[state]\r\ndir = \"state\"";
     let added = with_list(text, path(), &new("new", "https://lists.example/x")).expect("added");

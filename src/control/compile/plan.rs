@@ -64,6 +64,9 @@ pub struct PlanList {
     /// The transfer to read instead of a file.
     #[serde(default)]
     pub transfer: Option<TransferPlan>,
+    /// Whether the file is the copy of a downloaded list.
+    #[serde(default)]
+    pub is_copy: bool,
     /// The text to read instead of the file.
     #[serde(default)]
     pub text: Option<String>,
@@ -120,6 +123,7 @@ impl PlanList {
             column: list.column.clone(),
             apex: list.apex().cloned(),
             transfer: None,
+            is_copy: list.download.is_some(),
             text: list.content.embedded().map(str::to_owned),
             read: true,
             kind: list.source.kind,

@@ -24,7 +24,7 @@ use crate::control::guard::reading::{Reading, read_list};
 use crate::control::list_file::parse::ParsedRule;
 use crate::control::persist::durable::{Access, DurableError, NewFile, directory_of};
 use crate::control::persist::list_notes::ListNotes;
-use crate::control::sources::lists::load::{Loaded, Refusal};
+use crate::control::sources::lists::load::{Loaded, Refusal, check_copy};
 use crate::control::sources::lists::provenance;
 use crate::policy::image::clauses::ClausesBuilder;
 use crate::policy::image::path::Key;
@@ -197,6 +197,7 @@ impl Work<'_> {
                 read_list(&list.path, text, notation, protected_names, rule, progress)?
             }
         };
+        check_copy(list.is_copy, &list.path, &reading)?;
         let sorted = match rules.finish() {
             Err(Stopped::TooLarge(source)) => {
                 let path = list.path.clone();

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::control::guard::patterns::GuardedPatterns;
 use crate::control::guard::protected::{Guarded, ProtectedNames};
 use crate::control::guard::suppressed::admits_rule;
-use crate::control::list_file::file::{FileError, Pass, read_quiet};
+use crate::control::list_file::file::{FileError, Pass, read_passes};
 use crate::control::list_file::parse::{self, Notation, ParsedRule, ParsedTrigger, Tally};
 use crate::control::list_file::signature::Signature;
 use crate::control::list_file::suppressed::SuppressedRules;
@@ -56,12 +56,9 @@ pub(crate) fn read_list(
             rule(found);
         }
     };
-    let passes = match reader.is_scanning() {
-        true => &[Pass::Scan, Pass::Rules][..],
-        false => &[Pass::Rules],
-    };
     let mut done = 0;
-    let mut each = |pass, piece: &[u8], of| {
+    let is_scanned = reader.is_scanning();
+    let each = |pass, piece: &[u8], of| {
         if pass == Pass::Scan {
             reader.scan(piece);
             return;
@@ -71,15 +68,7 @@ pub(crate) fn read_list(
         done += piece.len() as u64;
         progress(done, of);
     };
-    let signature = match text {
-        Some(text) => {
-            for pass in passes {
-                each(*pass, text.as_bytes(), text.len() as u64);
-            }
-            None
-        }
-        None => Some(read_quiet(path, passes, each)?),
-    };
+    let signature = read_passes(path, text, is_scanned, each)?;
     let open_line = reader.open_line();
     let mut tally = reader.finish(&mut |found: ParsedRule<'_>| admit(open_line, found));
     if let Some(guard) = protected_names {

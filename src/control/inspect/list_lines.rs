@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use crate::config::{Content, List};
+use crate::config::List;
 use crate::control::guard::patterns::GuardedPatterns;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
 use crate::control::guard::suppressed::admits_rule;
-use crate::control::list_file::file::{FileError, Pass, read_quiet};
+use crate::control::list_file::file::{FileError, Pass, read_passes};
 use crate::control::list_file::parse::{
     Detected, LineTexts, ParsedRule, ParsedTrigger, Reader, Tally,
 };
@@ -60,7 +60,8 @@ pub fn list_lines(
     reader.watch(lines.clone());
     let (mut texts, mut hasher) = (LineTexts::new(lines.clone()), blake3::Hasher::new());
     let mut found = LineRules::new(list, guard_policy, lines);
-    let mut each = |reader: &mut Reader, pass, piece: &[u8]| match pass {
+    let (is_scanned, text) = (reader.is_scanning(), list.content.embedded());
+    let each = |pass, piece: &[u8], _| match pass {
         Pass::Scan => reader.scan(piece),
         Pass::Rules => {
             hasher.update(piece);
@@ -68,22 +69,7 @@ pub fn list_lines(
             reader.feed(piece, &mut |rule| found.add(None, rule));
         }
     };
-    let passes: &[Pass] = match reader.is_scanning() {
-        true => &[Pass::Scan, Pass::Rules],
-        false => &[Pass::Rules],
-    };
-    match list.content {
-        Content::Embedded(text) => {
-            for pass in passes {
-                each(&mut reader, *pass, text.as_bytes());
-            }
-        }
-        Content::File | Content::Transferred => {
-            read_quiet(&list.source.path, passes, |pass, piece, _| {
-                each(&mut reader, pass, piece);
-            })?;
-        }
-    }
+    read_passes(&list.source.path, text, is_scanned, each)?;
     let open_line = reader.open_line();
     let tally = reader.finish(&mut |rule| found.add(open_line, rule));
     let texts = texts.finish();

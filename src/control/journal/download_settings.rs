@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::config::download::{Download, Downloads, Proof};
+use crate::config::download::{Download, DownloadLimits, Downloads, Proof};
 use crate::config::web::WebUrl;
 
 /// Sets the keys of a downloaded list, whose keys begin with `start`.
@@ -26,7 +26,7 @@ pub(super) fn of_list(start: &str, download: &Download, set: &mut impl FnMut(&st
     }
 }
 
-/// Sets the keys of `[download]`.
+/// Sets the keys of `[download]` that differ from the defaults.
 pub(super) fn of_section(downloads: &Downloads, set: &mut impl FnMut(&str, Value)) {
     if let Some(proxy) = &downloads.proxy {
         set("download.proxy", json!(proxy.to_string()));
@@ -38,16 +38,36 @@ pub(super) fn of_section(downloads: &Downloads, set: &mut impl FnMut(&str, Value
     let hosts = downloads.private_hosts.iter().cloned();
     let networks = downloads.private_networks.iter().map(ToString::to_string);
     let private: Vec<_> = hosts.chain(networks).collect();
-    let limits = &downloads.limits;
-    for (key, value) in [
-        ("download.allow-http", json!(downloads.allow_http)),
-        ("download.allow-private", json!(private)),
-        ("download.max-mib", json!(limits.bytes >> 20)),
-        ("download.max-unpacked-mib", json!(limits.unpacked >> 20)),
-        ("download.timeout-secs", json!(limits.time.as_secs())),
-        ("download.stall-secs", json!(limits.stall.as_secs())),
+    for (key, hosts) in [
+        ("download.allow-http", &downloads.allow_http),
+        ("download.allow-private", &private),
     ] {
-        set(key, value);
+        if !hosts.is_empty() {
+            set(key, json!(hosts));
+        }
+    }
+    let (limits, defaults) = (&downloads.limits, DownloadLimits::default());
+    for (key, value, default) in [
+        ("download.max-mib", limits.bytes >> 20, defaults.bytes >> 20),
+        (
+            "download.max-unpacked-mib",
+            limits.unpacked >> 20,
+            defaults.unpacked >> 20,
+        ),
+        (
+            "download.timeout-secs",
+            limits.time.as_secs(),
+            defaults.time.as_secs(),
+        ),
+        (
+            "download.stall-secs",
+            limits.stall.as_secs(),
+            defaults.stall.as_secs(),
+        ),
+    ] {
+        if value != default {
+            set(key, json!(value));
+        }
     }
 }
 

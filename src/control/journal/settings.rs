@@ -111,9 +111,7 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
         order.push(source.name.clone());
     }
     set("lists", value(order));
-    if config.lists.iter().any(|list| list.download.is_some()) {
-        download_settings::of_section(&config.downloads, &mut set);
-    }
+    download_settings::of_section(&config.downloads, &mut set);
     settings
 }
 
@@ -598,6 +596,22 @@ policy = "tcp-only"
                 "[guard]\nshrink-percent = 9\n[special-use]"
             ),
             ["guard.shrink-percent"]
+        );
+        // The first downloaded list changes no other setting.
+        let downloads =
+            "[state]\ndir = \"/s\"\n[download]\nstall-secs = 9\nallow-private = [\"10.0.0.0/8\"]\n";
+        let downloaded = "[[list]]\nname = \"new\"\nurl = \"https://lists.example/\"\n";
+        let (before, after) = (
+            format!("{CONFIG}{downloads}"),
+            format!("{CONFIG}{downloads}{downloaded}"),
+        );
+        assert_eq!(
+            changed(&config(&before), &config(&after)),
+            ["list new (new)"]
+        );
+        assert_eq!(
+            changed(&was, &config(&before)),
+            ["download.allow-private", "download.stall-secs", "state.dir"]
         );
         // If several keys of a section differ, each of them is reported.
         assert_eq!(

@@ -89,9 +89,30 @@ pub(crate) enum Pass {
     Rules,
 }
 
+/// Reads `text`, or the file at `path` if there is none, for its rules. If `is_scanned`, it is read once more before that.
+/// Passes on each piece with the size of the whole. Returns the signature of the file.
+pub(crate) fn read_passes(
+    path: &Path,
+    text: Option<&str>,
+    is_scanned: bool,
+    mut each: impl FnMut(Pass, &[u8], u64),
+) -> Result<Option<Signature>, FileError> {
+    let passes: &[Pass] = match is_scanned {
+        true => &[Pass::Scan, Pass::Rules],
+        false => &[Pass::Rules],
+    };
+    let Some(text) = text else {
+        return read_quiet(path, passes, each).map(Some);
+    };
+    for pass in passes {
+        each(*pass, text.as_bytes(), text.len() as u64);
+    }
+    Ok(None)
+}
+
 /// Reads a text file in pieces, once for each pass, and passes on each piece with the size of the file. Fails if the file
 /// changes meanwhile. A file that is no text is not read to its end.
-pub(crate) fn read_quiet(
+fn read_quiet(
     path: &Path,
     passes: &[Pass],
     mut each: impl FnMut(Pass, &[u8], u64),

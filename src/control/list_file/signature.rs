@@ -18,6 +18,11 @@ pub struct Signature {
 }
 
 impl Signature {
+    /// The number of the file in its file system.
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+
     /// The size of the file in bytes.
     pub fn size(&self) -> u64 {
         self.size

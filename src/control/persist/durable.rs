@@ -8,7 +8,7 @@
 //! | function | what is there if power fails after the function has returned | syncs |
 //! |---|---|---|
 //! | `replace`, `NewFile::commit` | the new file | file, directory |
-//! | `replace_or_restore` | the new file; after an error, the old one if the disk allows it | file, directory |
+//! | `replace_or_restore`, `replace_locked` | the new file; after an error, the old one if the disk allows it | file, directory |
 //! | `replace_unsynced` | the old file or the new one, each whole | file |
 //! | `install` | the file under its new name | file, directory |
 //! | `rename` | the file under its new name | both directories |
@@ -20,7 +20,8 @@
 //!
 //! A power cut before the return leaves the file whole, in its old or in its new state. A sync takes some milliseconds
 //! on an SSD and up to seconds on a busy disk, so none of this is called by a thread that must not wait. A process that
-//! is killed may leave a file with `TEMPORARY` in its name.
+//! is killed may leave a file with `TEMPORARY` in its name. In the state directory, the next start removes it; beside files that
+//! an operator edits, too, the next `replace_locked` does.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -96,6 +97,11 @@ pub(crate) struct NewFile {
 impl NewFile {
     /// Creates a temporary file beside `path`. [`NewFile::commit`] renames it to `path`.
     pub(crate) fn create(path: &Path, access: Access) -> Result<Self, DurableError> {
+        Self::create_as(path, access, None)
+    }
+
+    /// `end` is that of the temporary name, which is random by default.
+    fn create_as(path: &Path, access: Access, end: Option<&str>) -> Result<Self, DurableError> {
         let failed = |source| DurableError::at(path, "written")(source);
         let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
             return Err(failed(ErrorKind::IsADirectory.into()));
@@ -105,11 +111,19 @@ impl NewFile {
             Access::Umask => 0o666,
             Access::Private | Access::Inherit => 0o600,
         };
-        let file = tempfile::Builder::new()
-            .prefix(&(name + TEMPORARY))
-            .permissions(Permissions::from_mode(mode))
-            .tempfile_in(directory_of(path))
-            .map_err(failed)?;
+        let prefix = name + TEMPORARY;
+        let mut builder = tempfile::Builder::new();
+        builder
+            .prefix(&prefix)
+            .permissions(Permissions::from_mode(mode));
+        if let Some(end) = end {
+            builder.suffix(end).rand_bytes(0);
+            match fs::remove_file(directory_of(path).join(format!("{prefix}{end}"))) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
+        }
+        let file = builder.tempfile_in(directory_of(path)).map_err(failed)?;
         if access == Access::Inherit {
             inherit(path, file.as_file()).map_err(failed)?;
         }
@@ -160,9 +174,12 @@ pub(crate) fn replace_unsynced(
 }
 
 fn written(path: &Path, contents: &[u8], access: Access) -> Result<NewFile, DurableError> {
-    let new = NewFile::create(path, access)?;
+    filled(NewFile::create(path, access)?, contents)
+}
+
+fn filled(new: NewFile, contents: &[u8]) -> Result<NewFile, DurableError> {
     let written = new.file().write_all(contents);
-    written.map_err(DurableError::at(path, "written"))?;
+    written.map_err(DurableError::at(&new.path, "written"))?;
     Ok(new)
 }
 
@@ -176,6 +193,19 @@ pub(crate) fn replace_or_restore(
     access: Access,
 ) -> Result<(), DurableError> {
     replace(path, contents, access).map_err(|error| restored(error, path, before, access))
+}
+
+/// As [`replace_or_restore`], for files whose directory the caller has locked. The temporary name is always the same, so a
+/// killed process leaves one file at most, which the next call replaces.
+pub(crate) fn replace_locked(
+    path: &Path,
+    contents: &[u8],
+    before: Option<&[u8]>,
+    access: Access,
+) -> Result<(), DurableError> {
+    let replaced = NewFile::create_as(path, access, Some("new"))
+        .and_then(|new| filled(new, contents)?.commit());
+    replaced.map_err(|error| restored(error, path, before, access))
 }
 
 fn restored(
@@ -297,6 +327,22 @@ pub(crate) fn create_directory(dir: &Path) -> Result<(), DurableError> {
     }
 }
 
+/// The file that a path leads to through symbolic links, which need not exist: who replaces it keeps the links.
+pub(crate) fn target_of(path: &Path) -> io::Result<PathBuf> {
+    let mut target = path.to_owned();
+    loop {
+        match fs::canonicalize(&target) {
+            // A chain of links without an end is another error.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            found => return found,
+        }
+        match fs::read_link(&target) {
+            Ok(next) => target = directory_of(&target).join(next),
+            Err(_) => return Ok(target),
+        }
+    }
+}
+
 /// The directory that a file is in: the working directory for a bare file name.
 pub(crate) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
@@ -400,10 +446,13 @@ mod tests {
         };
         let new = folder.path().join("new");
         type Change<'c> = (&'static str, &'c dyn Fn() -> Result<(), DurableError>);
-        let changes: [Change<'_>; 10] = [
+        let changes: [Change<'_>; 11] = [
             ("replace", &|| replace(&path, b"new", Access::Private)),
             ("replace_or_restore", &|| {
                 replace_or_restore(&path, b"new", Some(b"old"), Access::Private)
+            }),
+            ("replace_locked, or restore", &|| {
+                replace_locked(&path, b"new", Some(b"old"), Access::Private)
             }),
             ("install", &|| install(&there, &path)),
             ("rename", &|| rename(&there, &path)),
@@ -460,6 +509,38 @@ mod tests {
         assert!(!error.is_in_place);
         let error = replace(folder.path(), b"new", Access::Private).expect_err("a directory");
         assert_eq!(error.source.kind(), ErrorKind::IsADirectory);
+    }
+
+    #[test]
+    fn what_a_killed_process_has_left_of_a_locked_file_is_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        fs::write(&path, "old").expect("written");
+        fs::write(folder.path().join("file.tmp-new"), "half").expect("written");
+        replace_locked(&path, b"new", Some(b"old"), Access::Inherit).expect("replaced");
+        assert_eq!(names(folder.path()), ["file"]);
+        assert_eq!(text(&path), "new");
+    }
+
+    #[test]
+    fn a_path_leads_through_links_to_a_file_that_need_not_exist() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let link = |from: &str, to: &str| {
+            let from = folder.path().join(from);
+            std::os::unix::fs::symlink(to, &from).expect("linked");
+            from
+        };
+        let real = fs::canonicalize(folder.path()).expect("a folder");
+        link("second", "missing");
+        let first = link("first", "second");
+        let target = target_of(&first).expect("an end");
+        assert_eq!(target.file_name(), Some("missing".as_ref()));
+        fs::write(&target, "").expect("written");
+        assert_eq!(target_of(&first).expect("there"), real.join("missing"));
+        let plain = folder.path().join("plain");
+        assert_eq!(target_of(&plain).expect("a path"), plain);
+        link("one", "two");
+        target_of(&link("two", "one")).expect_err("a circle");
     }
 
     #[test]

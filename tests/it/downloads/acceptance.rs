@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::scene::{FIRST, PERMIT, SECOND, Scene, config, upstream};
+use super::scene::{FIRST, PERMIT, SECOND, Scene, config, copies, remove_images, upstream};
 use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, text};
 use crate::support::tls::Security;
@@ -21,7 +21,7 @@ pub(super) fn long() -> String {
 }
 
 /// The list has many names, and its newest version, which has few, is rejected.
-fn rejected() -> Scene {
+pub(super) fn rejected() -> Scene {
     let scene = Scene::begin(Security::web(), page(&long()), "", "");
     scene.has(FIRST);
     scene.web.serve(page(SECOND));
@@ -31,26 +31,6 @@ fn rejected() -> Scene {
         assert!(printed.contains(part), "{part} is not in: {printed}");
     }
     scene
-}
-
-/// Starts the server again, without its images, and without network.
-fn restart_alone(scene: Scene) -> Server {
-    let Scene {
-        mut server,
-        web,
-        upstream,
-    } = scene;
-    server.signal("TERM");
-    server.wait();
-    web.play(|_, _| {});
-    drop(upstream);
-    for entry in fs::read_dir(server.path("state")).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        if path.is_file() {
-            fs::remove_file(path).expect("removed");
-        }
-    }
-    server.again()
 }
 
 /// The ends of the names of the files of copies.
@@ -91,7 +71,7 @@ fn a_rejected_version_is_asked_for_again_soon_and_is_one_alarm() {
 
 #[test]
 fn after_a_rejected_version_a_start_without_images_and_network_uses_the_last_good_one() {
-    let server = restart_alone(rejected());
+    let server = rejected().restart_alone(remove_images);
     for name in FIRST.lines().chain(["n7.example"]) {
         assert!(is_blocked(server.address, name), "{name}");
     }
@@ -109,7 +89,7 @@ fn a_rejected_version_that_is_accepted_becomes_the_last_good_one() {
         scene.list()["download"]["is_current"] == true && files(&scene.server).len() == 2
     });
     scene.server.assert_well();
-    let server = restart_alone(scene);
+    let server = scene.restart_alone(remove_images);
     assert!(is_blocked(server.address, "second.example"));
     assert!(!is_blocked(server.address, "n7.example"));
 }
@@ -216,12 +196,8 @@ fn a_copy_that_was_removed_is_downloaded_again() {
     );
     scene.has(FIRST);
     until("the acceptance", || files(&scene.server).len() == 2);
-    let folder = scene.server.path("state/downloads");
-    for entry in fs::read_dir(folder).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        if path.extension().is_some_and(|end| end == "list") {
-            fs::remove_file(path).expect("removed");
-        }
+    for path in copies(&scene.server, "list") {
+        fs::remove_file(path).expect("removed");
     }
     let (code, printed) = scene.refresh();
     assert_eq!(code, Some(0), "{printed}");

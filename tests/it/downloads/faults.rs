@@ -195,14 +195,6 @@ fn a_url_that_is_not_permitted_is_not_asked() {
     );
     let literal = |web: &Web| format!("https://127.0.0.1:{}/", web.port);
     never_starts(literal, Security::web(), "", "private", "127.0.0.1");
-    let plain = |web: &Web| format!("http://lists.example:{}/ads", web.port);
-    never_starts(
-        plain,
-        Security::Plain,
-        PERMIT,
-        "http",
-        "http://lists.example",
-    );
     let missing = |_: &Web| "https://missing.example/".to_owned();
     never_starts(
         missing,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::scene::{FIRST, PERMIT, SECOND, Scene, config, list, upstream};
+use super::scene::{FIRST, PERMIT, SECOND, Scene, config, list, remove_images, upstream};
 use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, text, verb};
 use crate::support::tls::Security;
@@ -96,24 +96,7 @@ fn an_unchanged_list_is_confirmed_by_its_etag_or_date_also_after_a_restart() {
 
 #[test]
 fn a_start_without_network_uses_the_last_good_copy() {
-    let scene = Scene::start("refresh-secs = 60", "");
-    let Scene {
-        mut server,
-        web,
-        upstream,
-    } = scene;
-    server.signal("TERM");
-    server.wait();
-    web.play(|_, _| {});
-    // Neither stored images nor the upstream server are there.
-    drop(upstream);
-    for entry in fs::read_dir(server.path("state")).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        if path.is_file() {
-            fs::remove_file(path).expect("removed");
-        }
-    }
-    let server = server.again();
+    let server = Scene::start("refresh-secs = 60", "").restart_alone(remove_images);
     for name in FIRST.lines() {
         assert!(is_blocked(server.address, name), "{name}");
     }

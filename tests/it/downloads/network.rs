@@ -30,6 +30,34 @@ fn names_are_resolved_by_the_upstream_servers_whatever_the_policy_says() {
 }
 
 #[test]
+fn names_of_this_machine_are_not_asked_for_and_are_as_private_as_its_addresses() {
+    let upstream = upstream();
+    let web = Web::start(Security::Plain, |_, _| {});
+    web.serve(page(FIRST));
+    let url = |host: &str| format!("http://{host}:{}/", web.port);
+    let lists = [
+        list("ads", &url("localhost"), ""),
+        list("below", &url("lists.localhost"), ""),
+    ];
+    let hosts = "[\"localhost\", \"lists.localhost\"]";
+    let downloads = format!("allow-http = {hosts}\nallow-private = [\"localhost\"]\n");
+    let text_of = |downloads: &str| config(&upstream, downloads, &lists.concat());
+    let server = Server::start(&text_of(&downloads), &[]);
+    let list = |place: usize| server.status()["lists"][place].clone();
+    until("the list", || list(0)["rules"] == 2);
+    until("the fault", || list(1)["download"]["is_current"] == false);
+    let faults = list(1)["download"]["faults"].to_string();
+    assert_eq!(faults, "[[\"private\",1]]");
+    let downloads = format!("allow-http = {hosts}\nallow-private = {hosts}\n");
+    server.replace("tapis.toml", &text_of(&downloads));
+    // It reports that the list is not downloaded yet, unless that was faster.
+    server.verb(&["reload"]);
+    until("the other list", || list(1)["rules"] == 2);
+    let asked = upstream.asked();
+    assert!(asked.iter().all(|asked| !name(asked).contains("localhost")));
+}
+
+#[test]
 fn aliases_are_followed() {
     let upstream = Upstream::start(|asked| {
         let mut answer = address_of(asked, [127, 0, 0, 1]);

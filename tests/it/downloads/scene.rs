@@ -1,5 +1,8 @@
 //! A server with a list by URL, the web server that has it, and the upstream that knows the names of web servers.
 
+use std::fs;
+use std::path::PathBuf;
+
 use hickory_proto::op::ResponseCode;
 use serde_json::Value;
 
@@ -50,6 +53,24 @@ pub(crate) fn list(name: &str, url: &str, keys: &str) -> String {
 /// The setting that permits the test's web server.
 pub(crate) const PERMIT: &str = "allow-private = [\"lists.example\", \"mirror.example\"]\n";
 
+/// Removes the stored images.
+pub(crate) fn remove_images(server: &Server) {
+    for entry in fs::read_dir(server.path("state")).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_file() {
+            fs::remove_file(path).expect("removed");
+        }
+    }
+}
+
+/// The files of copies with this end of their names.
+pub(crate) fn copies(server: &Server, end: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(server.path("state/downloads")).expect("a directory");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let is_it = |path: &PathBuf| path.extension().is_some_and(|it| it == end);
+    paths.filter(is_it).collect()
+}
+
 impl Scene {
     /// The list `ads` is in force with its first version. It has these keys, and `[download]` those.
     pub(crate) fn start(keys: &str, downloads: &str) -> Self {
@@ -70,6 +91,21 @@ impl Scene {
             web,
             upstream,
         }
+    }
+
+    /// Stops the server, changes its files, and starts it again without network.
+    pub(crate) fn restart_alone(self, change: impl FnOnce(&Server)) -> Server {
+        let Self {
+            mut server,
+            web,
+            upstream,
+        } = self;
+        server.signal("TERM");
+        server.wait();
+        web.play(|_, _| {});
+        drop(upstream);
+        change(&server);
+        server.again()
     }
 
     /// `tapis list refresh`; returns the exit code and the output.

@@ -36,6 +36,7 @@ fn list(folder: &FilePath, name: &str) -> PlanList {
         column: None,
         apex: None,
         transfer: None,
+        is_copy: false,
         text: None,
         read: true,
         kind: Kind::Block,

@@ -2,6 +2,7 @@
 //! that allows names anyway, so that programs which do not know this setting do the same.
 
 use std::fmt::{Display, Write};
+use std::net::IpAddr;
 
 use domain::base::iana::Rtype;
 
@@ -12,6 +13,7 @@ use crate::control::list_file::write::reason::Reason;
 use crate::control::list_file::write::rule::{Rule, Trigger, are_addresses};
 use crate::policy::condition::{Condition, TypeSet};
 use crate::policy::effect::Tier;
+use crate::policy::prefix::{AddressOf, Prefix};
 use crate::policy::record::LocalRecord;
 use crate::policy::rule::{Action, Scope};
 use crate::wire::name::Name;
@@ -55,6 +57,10 @@ fn mask(rule: &Rule<'_>) -> Result<String, Reason> {
         Trigger::Name(name, Scope::Subtree) if name.label_count() == 0 => {
             return Ok("*".to_owned());
         }
+        Trigger::Network(prefix) => {
+            let address = only_address(&prefix).ok_or(Reason::Network)?;
+            return Ok(format!("||{address}^"));
+        }
         Trigger::Name(_, Scope::Exact) => "|".to_owned(),
         Trigger::Name(_, Scope::Subtree) => "||".to_owned(),
         Trigger::Name(_, Scope::Below) => "*.".to_owned(),
@@ -63,6 +69,13 @@ fn mask(rule: &Rule<'_>) -> Result<String, Reason> {
     push_name(name, &mut mask)?;
     mask.push('^');
     Ok(mask)
+}
+
+/// The address of a rule on answers, which has no networks of several addresses.
+fn only_address(prefix: &Prefix) -> Option<IpAddr> {
+    let network = prefix.network();
+    let is_one = network.prefix_len() == network.max_prefix_len();
+    (prefix.of == AddressOf::Answer && is_one).then(|| network.addr())
 }
 
 fn push_name(name: &Name, text: &mut String) -> Result<(), Reason> {

@@ -2,7 +2,7 @@
 
 use crate::config::Format;
 use crate::control::list_file::write::reason::Reason;
-use crate::control::list_file::write::rule::Rule;
+use crate::control::list_file::write::rule::{Rule, Trigger};
 use crate::control::list_file::write::{adblock, dnsmasq, domains, hosts, unbound};
 
 /// A format that the rules of a list can be written in.
@@ -72,6 +72,9 @@ impl WrittenFormat {
 
     /// Appends the lines of a rule. After an error, the text may have a part of them.
     pub(super) fn write(self, rule: &Rule<'_>, text: &mut String) -> Result<(), Reason> {
+        if let (Trigger::Network(_), false) = (rule.trigger, self == Self::Adblock) {
+            return Err(Reason::Network);
+        }
         match self {
             Self::Adblock => adblock::write(rule, text),
             Self::Dnsmasq => dnsmasq::write(rule, text),

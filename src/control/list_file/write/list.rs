@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use crate::control::list_file::write::format::WrittenFormat;
 use crate::control::list_file::write::frame::{footer, header};
 use crate::control::list_file::write::meaning::ListSettings;
-use crate::control::list_file::write::reason::Reason;
 use crate::control::list_file::write::unwritten::WrittenList;
 use crate::control::list_file::write::writer::Writer;
 use crate::policy::effect::Effect;
@@ -41,7 +40,8 @@ pub fn write_list(
     out: &mut impl Write,
 ) -> Result<WrittenList, WriteError> {
     let list = &*source.name;
-    let rules = images.find(list).map_or(0, |(_, source)| source.rules);
+    let (patterns, networks) = (patterns(images, list), images.networks(list));
+    let rules = on_names(images, list)? + (patterns.len() + networks.len()) as u64;
     header(out, format, (source, source.blocking.action), rules, now)?;
     let mut writer = Writer::new(format, ListSettings::from(source), out);
     let mut cursor = images.rule_cursor(|one| one == list);
@@ -54,12 +54,22 @@ pub fn write_list(
     if let Some(damage) = cursor.damage() {
         return Err(damage.into());
     }
-    writer.patterns(&patterns(images, list))?;
-    let networks = images.networks(list).len() as u64;
-    writer.written.unwritten.add(Reason::Network, networks);
+    writer.patterns(&patterns)?;
+    writer.networks(&networks)?;
     let written = writer.written;
     footer(out, format, &written)?;
     Ok(written)
+}
+
+/// The number of rules that are on names. It is less than the number of rules that were read, if several of them are one rule:
+/// addresses of one name, or rules that others cover.
+fn on_names(images: &Images, list: &str) -> Result<u64, ImageError> {
+    let mut cursor = images.rule_cursor(|one| one == list);
+    let mut count = 0;
+    while cursor.advance() {
+        count += cursor.rules().len() as u64;
+    }
+    cursor.damage().map_or(Ok(count), Err)
 }
 
 /// The rules of a list that have patterns, in the order of the image.

@@ -3,6 +3,7 @@
 use crate::control::list_file::write::meaning::{Does, ListSettings, Meaning};
 use crate::control::list_file::write::reason::Reason;
 use crate::policy::effect::Tier;
+use crate::policy::prefix::Prefix;
 use crate::policy::record::LocalRecord;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
@@ -21,6 +22,7 @@ pub(super) enum Trigger<'r> {
     Name(&'r Name, Scope),
     /// A regular expression.
     Pattern(&'r str),
+    Network(Prefix),
 }
 
 impl<'r> Rule<'r> {
@@ -30,6 +32,7 @@ impl<'r> Rule<'r> {
             Trigger::Name(name, scope) if name.label_count() > 0 => Ok((name, scope)),
             Trigger::Name(..) => Err(Reason::Name),
             Trigger::Pattern(_) => Err(Reason::Pattern),
+            Trigger::Network(_) => Err(Reason::Network),
         }
     }
 

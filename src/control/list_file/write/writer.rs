@@ -9,11 +9,12 @@ use crate::control::list_file::write::reason::Reason;
 use crate::control::list_file::write::rule::{Rule, Trigger};
 use crate::control::list_file::write::unwritten::WrittenList;
 use crate::policy::effect::Effect;
+use crate::policy::prefix::Prefix;
 use crate::policy::rule::{Action, Scope};
 use crate::wire::name::Name;
 
-/// The rules with patterns that are read again together.
-const PATTERNS: usize = 1000;
+/// The rules on no names that are read again together.
+const TOGETHER: usize = 1000;
 
 /// Writes the rules of a list.
 pub(super) struct Writer<'o, W> {
@@ -28,10 +29,16 @@ pub(super) struct Writer<'o, W> {
 
 /// A rule as it was read again.
 struct ReadRule {
-    /// `None` if it is on a name or on a network.
-    pattern: Option<String>,
+    trigger: ReadTrigger,
     effect: Effect,
     line: u32,
+}
+
+/// A trigger as it was read again.
+enum ReadTrigger {
+    Name,
+    Pattern(String),
+    Network(Prefix),
 }
 
 impl<'o, W: Write> Writer<'o, W> {
@@ -158,23 +165,40 @@ impl<'o, W: Write> Writer<'o, W> {
 
     /// Writes rules with patterns.
     pub(super) fn patterns(&mut self, rules: &[(&str, &Effect)]) -> io::Result<()> {
-        for rules in rules.chunks(PATTERNS) {
-            self.some_patterns(rules)?;
+        for rules in rules.chunks(TOGETHER) {
+            let rules = rules.iter();
+            let rules = rules.map(|(pattern, effect)| (Trigger::Pattern(pattern), *effect));
+            self.together(rules, Reason::Pattern)?;
         }
         Ok(())
     }
 
-    fn some_patterns(&mut self, rules: &[(&str, &Effect)]) -> io::Result<()> {
+    /// Writes rules on networks.
+    pub(super) fn networks(&mut self, rules: &[(Prefix, &Effect)]) -> io::Result<()> {
+        for rules in rules.chunks(TOGETHER) {
+            let rules = rules.iter();
+            let rules = rules.map(|(prefix, effect)| (Trigger::Network(*prefix), *effect));
+            self.together(rules, Reason::Network)?;
+        }
+        Ok(())
+    }
+
+    /// Writes rules that are on no names. The format can't have those that are read as others, for the reason `other`.
+    fn together<'r>(
+        &mut self,
+        rules: impl Iterator<Item = (Trigger<'r>, &'r Effect)>,
+        other: Reason,
+    ) -> io::Result<()> {
         self.text.clear();
-        let mut candidates = Vec::with_capacity(rules.len());
+        let mut candidates = Vec::new();
         let mut next_line = 1;
-        for (pattern, effect) in rules {
+        for (trigger, effect) in rules {
             let start = self.text.len();
-            match self.add_pattern(pattern, effect) {
+            match self.add_alone(trigger, effect) {
                 Ok(meaning) => {
                     let text = start..self.text.len();
                     let lines = self.text[text.clone()].matches('\n').count() as u32;
-                    candidates.push((*pattern, meaning, text, next_line..next_line + lines));
+                    candidates.push((trigger, meaning, text, next_line..next_line + lines));
                     next_line += lines;
                 }
                 Err(reason) => {
@@ -183,8 +207,8 @@ impl<'o, W: Write> Writer<'o, W> {
                 }
             }
         }
-        let read = self.read_patterns();
-        for (pattern, meaning, text, lines) in candidates {
+        let read = self.read_again();
+        for (trigger, meaning, text, lines) in candidates {
             let first = read.partition_point(|rule| rule.line < lines.start);
             let own = &read[first..];
             let own = &own[..own.partition_point(|rule| rule.line < lines.end)];
@@ -192,11 +216,10 @@ impl<'o, W: Write> Writer<'o, W> {
             let meaning = self.comparable(meaning);
             let is_same = |rule: &ReadRule| {
                 let read = Meaning::of(&rule.effect, &self.list);
-                rule.pattern.as_deref() == Some(pattern)
-                    && read.is_ok_and(|read| self.comparable(read) == meaning)
+                rule.trigger.is(trigger) && read.is_ok_and(|read| self.comparable(read) == meaning)
             };
             if own.is_empty() || !own.iter().all(is_same) {
-                self.written.unwritten.add(Reason::Pattern, 1);
+                self.written.unwritten.add(other, 1);
                 continue;
             }
             self.count(loses_ttl);
@@ -205,10 +228,10 @@ impl<'o, W: Write> Writer<'o, W> {
         Ok(())
     }
 
-    fn add_pattern(&mut self, pattern: &str, effect: &Effect) -> Result<Meaning, Reason> {
+    fn add_alone(&mut self, trigger: Trigger<'_>, effect: &Effect) -> Result<Meaning, Reason> {
         let meaning = Meaning::of(effect, &self.list)?;
         let rule = Rule {
-            trigger: Trigger::Pattern(pattern),
+            trigger,
             meaning: &meaning,
             list: &self.list,
         };
@@ -217,14 +240,15 @@ impl<'o, W: Write> Writer<'o, W> {
     }
 
     /// The rules that the text is read as, by line.
-    fn read_patterns(&self) -> Vec<ReadRule> {
+    fn read_again(&self) -> Vec<ReadRule> {
         let mut read = Vec::new();
         let text = self.text.as_bytes();
         parse::read(text, self.notation.clone(), None, |rule| {
             read.push(ReadRule {
-                pattern: match rule.trigger {
-                    ParsedTrigger::Pattern(pattern) => Some(pattern.to_owned()),
-                    ParsedTrigger::Name(..) | ParsedTrigger::Network(_) => None,
+                trigger: match rule.trigger {
+                    ParsedTrigger::Pattern(pattern) => ReadTrigger::Pattern(pattern.to_owned()),
+                    ParsedTrigger::Network(prefix) => ReadTrigger::Network(prefix),
+                    ParsedTrigger::Name(..) => ReadTrigger::Name,
                 },
                 effect: effect_of(&rule),
                 line: rule.line,
@@ -232,6 +256,17 @@ impl<'o, W: Write> Writer<'o, W> {
         });
         read.sort_by_key(|rule| rule.line);
         read
+    }
+}
+
+impl ReadTrigger {
+    /// Whether it is this one, which is on no name.
+    fn is(&self, trigger: Trigger<'_>) -> bool {
+        match (self, trigger) {
+            (Self::Pattern(own), Trigger::Pattern(pattern)) => own == pattern,
+            (Self::Network(own), Trigger::Network(prefix)) => *own == prefix,
+            _ => false,
+        }
     }
 }
 

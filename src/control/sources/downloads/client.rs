@@ -79,7 +79,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Gets a URL. Redirects lead to the same host, or to one of `redirects`.
+    /// Gets a URL of the configuration, which permits its scheme. Redirects lead to the same host, or to one of `redirects`.
     pub(super) async fn get(
         &self,
         url: &WebUrl,
@@ -90,7 +90,6 @@ impl Client {
         let mut visited = vec![url.clone()];
         let mut current = url.clone();
         loop {
-            self.permit_scheme(&current)?;
             let answer = self.ask(url, &current, validators, pace).await?;
             let status = answer.response.status();
             if !status.is_redirection() || answer.is_unchanged() {
@@ -114,14 +113,6 @@ impl Client {
         }
     }
 
-    fn permit_scheme(&self, url: &WebUrl) -> Result<(), Failure> {
-        let allowed = &self.connector.settings().allow_http;
-        match url.is_https() || allowed.contains(&url.host().to_string()) {
-            true => Ok(()),
-            false => Err(Failure::new(DownloadFault::Http, url.to_string())),
-        }
-    }
-
     fn permit_redirect(
         &self,
         from: &WebUrl,
@@ -137,8 +128,7 @@ impl Client {
         if host != first.host() && !redirects.contains(&host.to_string()) {
             return failed("another host");
         }
-        let allowed = &self.connector.settings().allow_http;
-        if !to.is_https() && !allowed.contains(&host.to_string()) {
+        if !self.connector.settings().permits_scheme_of(to) {
             return failed("which is not encrypted");
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Connects to the server of a URL: its addresses, the proxy, TLS.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,6 +114,10 @@ impl Connector {
         let failed = |detail: String| Failure::new(DownloadFault::Unreachable, detail);
         let name = match host {
             WebHost::Address(address) => return Ok(vec![*address]),
+            // No upstream server is asked for these (RFC 6761, section 6.3).
+            WebHost::Name(_) if host.is_loopback_name() => {
+                return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+            }
             WebHost::Name(name) => name,
         };
         let parsed = Name::from_text(name);

@@ -18,21 +18,19 @@
 //! | `LIST-HASH.good` | the last good version, while the newest one is not accepted |
 //! | `LIST-HASH.json` | the facts about both |
 
-use std::collections::HashSet;
-use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::client::Validators;
-use crate::config::Config;
-use crate::config::download::DIRECTORY;
+use crate::config::shown::Show;
 use crate::config::web::WebUrl;
+use crate::control::list_file::file;
+use crate::control::list_file::signature::Signature;
 use crate::control::persist::durable::{self, Access, DurableError, NewFile};
 
 /// The end of the name of the file with the facts about a copy.
@@ -59,6 +57,8 @@ pub(super) struct Version {
     pub(super) sha256: String,
     /// The file with it.
     file: Identity,
+    /// BLAKE3 of this file in hexadecimal, when it was written: a damaged disk or file system changes bytes silently.
+    digest: String,
 }
 
 /// Identifies a file under any name. Facts are stored apart from the file, so they may be about another one.
@@ -71,6 +71,15 @@ struct Identity {
 impl Identity {
     fn of(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|meta| Self::from(&meta))
+    }
+}
+
+impl From<&Signature> for Identity {
+    fn from(file: &Signature) -> Self {
+        Self {
+            inode: file.inode(),
+            size: file.size(),
+        }
     }
 }
 
@@ -108,6 +117,7 @@ impl Version {
             confirmed: now,
             sha256,
             file: Identity::default(),
+            digest: String::new(),
         }
     }
 
@@ -130,6 +140,7 @@ impl Version {
             fetched: self.fetched,
             confirmed: Timestamp::now(),
             file: self.file,
+            digest: self.digest.clone(),
             ..sent.unwrap_or(self)
         }
     }
@@ -203,6 +214,38 @@ impl Copies {
         Ok(accepted)
     }
 
+    /// The versions whose files have other bytes than they were written with. Reads the files. One that can't be read is
+    /// reported when the list is.
+    pub(super) fn damaged(&self, path: &Path) -> Vec<Which> {
+        let is_damaged = |(which, version): &(Which, &Version)| {
+            let file = match which {
+                Which::Newest => path.to_owned(),
+                Which::LastGood => good(path),
+            };
+            file::digest(&file, None).is_ok_and(|digest| digest != version.digest)
+        };
+        let damaged = self.all().filter(is_damaged);
+        damaged.map(|(which, _)| which).collect()
+    }
+
+    /// Removes the files of damaged versions. If only the newest one is damaged, the last good one is the copy again.
+    pub(super) fn without(
+        mut self,
+        path: &Path,
+        damaged: &[Which],
+    ) -> Result<Option<Self>, DurableError> {
+        if damaged.contains(&Which::LastGood) {
+            durable::remove(&good(path))?;
+            self.last_good = None;
+        }
+        if damaged.contains(&Which::Newest) {
+            durable::remove(path)?;
+            return restore(path, self.last_good);
+        }
+        store(path, &self)?;
+        Ok(Some(self))
+    }
+
     /// Makes the last good version the copy again, as a mirror has it as the newest one.
     pub(super) fn withdraw(self, path: &Path, sent: Option<Version>) -> Result<Self, DurableError> {
         match restore(path, self.last_good.clone())? {
@@ -212,9 +255,16 @@ impl Copies {
     }
 }
 
+/// The file of a version, before it is the copy.
+pub(super) struct NewCopy {
+    pub(super) file: NewFile,
+    /// BLAKE3 of the file in hexadecimal.
+    pub(super) digest: String,
+}
+
 /// Makes a file the copy, and keeps the last good version.
 pub(super) fn install(
-    file: NewFile,
+    NewCopy { file, digest }: NewCopy,
     path: &Path,
     newest: Version,
     before: Option<Copies>,
@@ -237,6 +287,7 @@ pub(super) fn install(
     let copies = Copies {
         newest: Version {
             file: Identity::from(&file.file().metadata().map_err(failed)?),
+            digest,
             ..newest
         },
         is_accepted: false,
@@ -252,8 +303,7 @@ pub(super) fn install(
 /// list is downloaded again. Mends what an interrupted change has left; if that fails, too, the list is downloaded again.
 pub(super) fn read(list: &str, path: &Path) -> Option<Copies> {
     let newest = Identity::of(path).ok()?;
-    let read = fs::read(facts(path)).and_then(|text| Ok(serde_json::from_slice(&text)?));
-    let copies: Copies = match read {
+    let copies = match stored(path) {
         Ok(copies) => copies,
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
         Err(error) => {
@@ -277,6 +327,44 @@ pub(super) fn read(list: &str, path: &Path) -> Option<Copies> {
         Some(_) if copies.is_accepted => copies.accept(path).ok(),
         Some(_) => Some(copies),
     }
+}
+
+fn stored(path: &Path) -> io::Result<Copies> {
+    fs::read(facts(path)).and_then(|text| Ok(serde_json::from_slice(&text)?))
+}
+
+/// Whether a copy that was read is damaged. `digest` is BLAKE3 of the bytes that were read. A file without facts was not
+/// written here, and is not.
+pub(crate) fn is_damaged(path: &Path, file: &Signature, digest: &str) -> bool {
+    let file = Identity::from(file);
+    stored(path).is_ok_and(|copies| {
+        let mut all = copies.all();
+        all.any(|(_, version)| version.file == file && version.digest != digest)
+    })
+}
+
+/// Logs that versions are damaged.
+pub(super) fn log_damage(list: &str, path: &Path) {
+    let path = path.shown();
+    tracing::error!(
+        list,
+        %path,
+        "a copy of the list is damaged: it has other bytes than were downloaded; it is removed, and the list is \
+         downloaded again; check the disk"
+    );
+}
+
+/// Removes damaged versions before a start.
+pub(super) fn drop_damaged(list: &str, path: &Path) -> Result<(), DurableError> {
+    let Some(copies) = read(list, path) else {
+        return Ok(());
+    };
+    let damaged = copies.damaged(path);
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    log_damage(list, path);
+    copies.without(path, &damaged).map(drop)
 }
 
 /// Drops a version that is not accepted, before a start without rules in force that it could be compared with: the last
@@ -326,61 +414,9 @@ fn good(path: &Path) -> PathBuf {
     path.with_extension(GOOD)
 }
 
-/// Creates the directory of copies, if a list is downloaded.
-pub(super) fn create_directory(config: &Config) -> Result<(), DurableError> {
-    let is_downloaded = config.lists.iter().any(|list| list.download.is_some());
-    match config.state.dir.as_deref().filter(|_| is_downloaded) {
-        Some(dir) => {
-            durable::create_directory(dir)?;
-            durable::create_directory(&dir.join(DIRECTORY))
-        }
-        None => Ok(()),
-    }
-}
-
-/// The names of the files of the downloaded lists.
-pub(super) fn names(config: &Config) -> HashSet<OsString> {
-    let downloaded = config.lists.iter().filter(|list| list.download.is_some());
-    let paths = downloaded.flat_map(|list| {
-        let path = &list.source.path;
-        [path.clone(), good(path), facts(path)]
-    });
-    paths
-        .filter_map(|path| path.file_name().map(ToOwned::to_owned))
-        .collect()
-}
-
-/// Removes files other than these from the directory of copies; at the start also files that were being written when the
-/// server was killed. Errors are only logged.
-pub(super) fn remove_others(config: &Config, names: &Mutex<HashSet<OsString>>, is_start: bool) {
-    if let Some(dir) = &config.state.dir
-        && let Err(error) = remove_files(dir, names, is_start)
-    {
-        tracing::warn!(%error, "copies of lists that are not configured any more stay");
-    }
-}
-
-fn remove_files(dir: &Path, names: &Mutex<HashSet<OsString>>, is_start: bool) -> io::Result<()> {
-    let entries = match fs::read_dir(dir.join(DIRECTORY)) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let (name, path) = entry.map(|entry| (entry.file_name(), entry.path()))?;
-        let is_being_written = name.to_string_lossy().contains(durable::TEMPORARY);
-        // The list may be configured again meanwhile, so the names do not change until the file is removed.
-        let names = names.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.contains(&name) || (is_being_written && !is_start) {
-            continue;
-        }
-        match fs::remove_file(path) {
-            // Another removal was faster.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            removed => removed?,
-        }
-    }
-    Ok(())
+/// The files that belong to a copy.
+pub(super) fn files(path: &Path) -> [PathBuf; 3] {
+    [path.to_owned(), good(path), facts(path)]
 }
 
 #[cfg(test)]
@@ -396,11 +432,16 @@ mod tests {
         Version::new(&mirror, Validators::default(), sha256.to_owned())
     }
 
+    fn new_copy(file: NewFile, text: &str) -> NewCopy {
+        let digest = blake3::hash(text.as_bytes()).to_string();
+        NewCopy { file, digest }
+    }
+
     /// Installs a version with this digest and contents.
     fn installed(path: &Path, sha256: &str, before: Option<Copies>) -> Copies {
         let file = NewFile::create(path, Access::Private).expect("created");
         file.file().write_all(sha256.as_bytes()).expect("written");
-        install(file, path, version(sha256), before).expect("installed")
+        install(new_copy(file, sha256), path, version(sha256), before).expect("installed")
     }
 
     /// A directory with the path of a copy, whose version "one" is accepted, and "two" is not.
@@ -459,7 +500,8 @@ mod tests {
             .map(|entry| entry.expect("an entry").path())
             .find(|path| path.to_string_lossy().contains(durable::TEMPORARY));
         fs::remove_file(temporary.expect("a file")).expect("removed");
-        install(file, path, version(sha256), before).expect_err("the file is gone");
+        let new = new_copy(file, sha256);
+        install(new, path, version(sha256), before).expect_err("the file is gone");
     }
 
     #[test]
@@ -531,20 +573,47 @@ mod tests {
         );
     }
 
+    /// Changes the first byte of a file in place: its inode and size stay.
+    fn damage(path: &Path) {
+        let file = fs::OpenOptions::new().write(true).open(path);
+        let written = std::os::unix::fs::FileExt::write_all_at(&file.expect("a file"), b"#", 0);
+        written.expect("written");
+    }
+
     #[test]
-    fn a_file_whose_list_is_configured_again_is_not_removed() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let dir = folder.path().join(DIRECTORY);
-        fs::create_dir(&dir).expect("created");
-        let path = dir.join("ads.list");
-        fs::write(&path, "").expect("written");
-        let names = Mutex::new(HashSet::from(["ads.list".into()]));
-        let remove = || remove_files(folder.path(), &names, false).expect("removed");
-        remove();
-        assert!(path.exists());
-        names.lock().expect("not poisoned").clear();
-        remove();
-        assert!(!path.exists());
+    fn a_damaged_version_is_removed_and_the_other_one_stays() {
+        let (_folder, path, both) = two();
+        assert_eq!(both.damaged(&path), []);
+        let file = |path: &Path| Signature::of(path).expect("a file");
+        let digest = |path: &Path| file::digest(path, None).expect("a file");
+        let is_other = |found: &Path| is_damaged(&path, &file(found), &digest(found));
+        assert!(!is_other(&path) && !is_other(&good(&path)));
+        damage(&path);
+        assert!(is_other(&path) && !is_other(&good(&path)));
+        drop_damaged("ads", &path).expect("dropped");
+        let left = read("ads", &path).expect("a copy");
+        assert_eq!((&*left.newest.sha256, left.is_accepted), ("one", true));
+        assert_eq!(
+            (text(&path), good(&path).exists()),
+            ("one".to_owned(), false)
+        );
+        damage(&path);
+        drop_damaged("ads", &path).expect("dropped");
+        assert!(files(&path).iter().all(|file| !file.exists()));
+        let (_folder, path, both) = two();
+        damage(&good(&path));
+        let left = both.without(&path, &[Which::LastGood]).expect("dropped");
+        assert_eq!(read("ads", &path), left);
+        let left = left.expect("a copy");
+        assert_eq!((&*left.newest.sha256, left.accepted()), ("two", None));
+        assert!(!good(&path).exists());
+    }
+
+    #[test]
+    fn a_confirmed_version_has_the_digest_of_its_file() {
+        let (_folder, path, two) = two();
+        let confirmed = two.confirm(&path, Some(version("two"))).expect("stored");
+        assert_eq!(confirmed.damaged(&path), []);
     }
 
     #[test]

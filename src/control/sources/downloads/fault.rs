@@ -20,8 +20,6 @@ pub enum DownloadFault {
     Status,
     /// A redirect leads to another host, to another scheme, or in a circle.
     Redirect,
-    /// The URL is not encrypted, and the host is not permitted without encryption.
-    Http,
     /// The host has a private address, and is not permitted to.
     Private,
     /// The file has more bytes than permitted, as transferred or unpacked.
@@ -46,6 +44,8 @@ pub enum DownloadFault {
     NotWritten,
     /// The settings of TLS can't be used.
     TlsSettings,
+    /// A copy has other bytes than were downloaded.
+    Damaged,
 }
 
 impl DownloadFault {
@@ -58,7 +58,6 @@ impl DownloadFault {
         Self::Tls,
         Self::Status,
         Self::Redirect,
-        Self::Http,
         Self::Private,
         Self::TooLarge,
         Self::Broken,
@@ -71,6 +70,7 @@ impl DownloadFault {
         Self::Protocol,
         Self::NotWritten,
         Self::TlsSettings,
+        Self::Damaged,
     ];
 
     /// The name in `status` and in the log.
@@ -131,11 +131,6 @@ impl DownloadFault {
                 "a redirect is not followed",
                 "use the new URL if the publisher confirms it, or add its host to `redirects` of the list",
             ),
-            Self::Http => (
-                "http",
-                "the URL is not encrypted, so anyone on the way can change the list",
-                "use https, or add the host to allow-http in [download]",
-            ),
             Self::Private => (
                 "private",
                 "the host has an address that is not public",
@@ -195,6 +190,11 @@ impl DownloadFault {
                 "tls-settings",
                 "TLS can't be set up",
                 "check `authorities` in [download]",
+            ),
+            Self::Damaged => (
+                "damaged",
+                "a stored copy of the list had other bytes than were downloaded, so it is downloaded again",
+                "check the disk of the state directory",
             ),
         }
     }

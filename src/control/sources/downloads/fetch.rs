@@ -58,6 +58,15 @@ pub(super) struct Fetcher {
     slots: Arc<Slots>,
 }
 
+/// What is known about the copy of a list.
+#[derive(Default)]
+pub(super) struct Look {
+    /// The versions that are here.
+    pub(super) copies: Option<Copies>,
+    /// Whether another one was here, but was damaged.
+    pub(super) is_damaged: bool,
+}
+
 /// What a mirror has.
 pub(super) enum Fetched {
     /// The copy, which was in force, is the newest version.
@@ -90,11 +99,34 @@ impl Fetcher {
         })
     }
 
-    /// What is known about the copy that is there.
-    pub(super) async fn copies(&self, attempt: &Attempt) -> Option<Copies> {
-        let (list, path, attempt) = (self.list.clone(), self.path.clone(), attempt.clone());
-        let read = spawn_blocking(move || attempt.change(|| copy::read(&list, &path)));
-        read.await.ok()??
+    /// Looks at the copy that is there, and removes it if it is damaged.
+    pub(super) async fn look(&self, attempt: &Attempt) -> Look {
+        let (list, path, own) = (self.list.clone(), self.path.clone(), attempt.clone());
+        let read = spawn_blocking(move || own.change(|| copy::read(&list, &path))).await;
+        let Some(copies) = read.ok().flatten().flatten() else {
+            return Look::default();
+        };
+        // A large file takes seconds, so this does not hold the lock of the attempts.
+        let _check = self.slots.checks.acquire().await;
+        let (path, known) = (self.path.clone(), copies.clone());
+        let damaged = spawn_blocking(move || known.damaged(&path)).await;
+        let damaged = damaged.unwrap_or_default();
+        if damaged.is_empty() {
+            return Look {
+                copies: Some(copies),
+                is_damaged: false,
+            };
+        }
+        copy::log_damage(&self.list, &self.path);
+        let path = self.path.clone();
+        let left = change(attempt, move || copies.without(&path, &damaged)).await;
+        Look {
+            copies: left.unwrap_or_else(|error| {
+                tracing::warn!(list = self.list, %error, "the damaged copy stays until it is replaced");
+                None
+            }),
+            is_damaged: true,
+        }
     }
 
     /// Records that the newest version is in force.

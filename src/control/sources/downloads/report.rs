@@ -25,6 +25,8 @@ pub struct DownloadReport {
     pub is_queued: bool,
     /// Whether that was the newest version when the mirrors were last asked; `None` before the first time.
     pub is_current: Option<bool>,
+    /// Whether a copy was damaged, and has not been downloaded again.
+    pub is_damaged: bool,
     /// Why the version that is here is not in force yet, although it is not rejected.
     pub waits: Option<String>,
     /// How often each fault occurred; faults that did not occur are left out.
@@ -61,10 +63,13 @@ impl DownloadReport {
             let is_rejected = mirror.fault.as_deref() == Some(DownloadFault::Rejected.name());
             is_rejected == is_replaced
         });
-        match self.is_current {
-            Some(_) => mirrors.filter_map(|mirror| mirror.problem(list)).collect(),
-            None => Vec::new(),
-        }
+        let mirrors = mirrors.filter(|_| self.is_current.is_some());
+        let damaged = self.is_damaged.then(|| {
+            let fault = DownloadFault::Damaged;
+            format!("{list}: {fault}: {}; {}", fault.meaning(), fault.remedy())
+        });
+        let mirrors = mirrors.filter_map(|mirror| mirror.problem(list));
+        damaged.into_iter().chain(mirrors).collect()
     }
 
     /// Why the newest version is not here, a sentence for each mirror. One mirror that fails is no problem while another
@@ -128,6 +133,13 @@ mod tests {
         );
         assert_eq!(alarms(Some(false), [rejected, timeout]), 1, "the timeout");
         assert_eq!(alarms(None, [rejected, timeout]), 0);
+        let damaged = DownloadReport {
+            is_damaged: true,
+            ..report(None, [None, None])
+        };
+        let expected = "ads: damaged: a stored copy of the list had other bytes than were downloaded, so it is \
+                        downloaded again; check the disk of the state directory";
+        assert_eq!(damaged.alarms("ads"), [expected]);
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub(super) struct Runner {
     /// Attempts that failed in a row.
     failures: u32,
     is_current: Option<bool>,
+    /// Whether a copy was damaged, and has not been downloaded again.
+    is_damaged: bool,
     next: Instant,
     answered: u64,
 }
@@ -80,6 +82,7 @@ impl Runner {
             logged: Repeats::default(),
             failures: 0,
             is_current: None,
+            is_damaged: false,
             next: Instant::now(),
             answered,
         }
@@ -87,8 +90,11 @@ impl Runner {
 
     /// Runs until the list is not configured any more.
     pub(super) async fn run(mut self) {
-        self.copies = self.fetcher.copies(&self.attempt).await;
-        self.next = self.refresh_time();
+        self.next = Instant::now();
+        self.look().await;
+        if !self.is_damaged {
+            self.next = self.refresh_time();
+        }
         loop {
             self.judge_between().await;
             self.report(Activity::Idle);
@@ -98,7 +104,7 @@ impl Runner {
                     return;
                 },
                 _ = self.links.verdicts.changed() => {
-                    self.take_verdict();
+                    self.take_verdict().await;
                     continue;
                 }
                 _ = self.links.fetchers.changed() => {
@@ -114,6 +120,16 @@ impl Runner {
                 // The request stays unanswered, and the mirrors are asked in the new way.
                 _ = fetchers.changed() => self.next = Instant::now(),
             }
+        }
+    }
+
+    /// Looks at the copy. If it is damaged, the mirrors are asked now.
+    async fn look(&mut self) {
+        let look = self.fetcher.look(&self.attempt).await;
+        self.copies = look.copies;
+        if look.is_damaged {
+            *self.counts.entry(DownloadFault::Damaged).or_default() += 1;
+            (self.is_damaged, self.next) = (true, Instant::now());
         }
     }
 
@@ -145,9 +161,13 @@ impl Runner {
     }
 
     /// The list was loaded for another reason than a download.
-    fn take_verdict(&mut self) {
+    async fn take_verdict(&mut self) {
         let verdict = self.links.verdicts.borrow_and_update().clone();
         if !self.is_open() && verdict != Some(Verdict::InForce) {
+            if let Some(Verdict::Rejected(_)) = verdict {
+                // It may be damaged.
+                self.look().await;
+            }
             return;
         }
         self.verdict = match verdict {
@@ -160,8 +180,8 @@ impl Runner {
     /// Asks the mirrors, in the order of the configuration, until one has sent or confirmed the newest version.
     async fn attempt(&mut self) {
         self.attempt = block_in_place(|| self.attempts.begin());
-        // The copy may have been removed.
-        self.copies = self.fetcher.copies(&self.attempt).await;
+        // The copy may have been removed or damaged.
+        self.look().await;
         let client = match self.fetcher.client().await {
             Ok(client) => client,
             Err(failure) => {
@@ -314,7 +334,7 @@ impl Runner {
     /// A mirror has the newest version.
     fn succeed(&mut self, index: usize) {
         self.note_answer(index);
-        (self.failures, self.is_current) = (0, Some(true));
+        (self.failures, self.is_current, self.is_damaged) = (0, Some(true), false);
         let is_rejected = |fault: &Failure| fault.fault == DownloadFault::Rejected;
         for fault in &mut self.faults[index..] {
             // What that mirror sent was replaced.
@@ -383,6 +403,7 @@ impl Runner {
             is_active,
             is_queued: activity == Activity::Queued,
             is_current: self.is_current,
+            is_damaged: self.is_damaged,
             waits: match &self.verdict {
                 Some(Verdict::Postponed(why)) => Some(why.clone()),
                 _ => None,

@@ -9,7 +9,7 @@ use tokio::task::{block_in_place, spawn_blocking};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::attempts::Attempts;
-use super::copy;
+use super::directory;
 use super::fetch::{Fetcher, Slots};
 use super::report::DownloadReport;
 use super::runner::{Links, Runner};
@@ -91,7 +91,7 @@ impl Downloads {
         });
         let mut is_changed = self.running.len() < before;
         // Before the tasks of new lists start, so that an earlier removal does not affect their files.
-        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = copy::names(config);
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = directory::names(config);
         for list in wanted() {
             let Some(fetcher) = Fetcher::new(list, settings, &self.hosts, &self.slots) else {
                 continue;
@@ -106,9 +106,9 @@ impl Downloads {
         }
         if is_changed {
             // The tasks of new lists report it if they can't write there.
-            let _ = block_in_place(|| copy::create_directory(config));
+            let _ = block_in_place(|| directory::create_directory(config));
             let (config, files) = (config.clone(), Arc::clone(&self.files));
-            spawn_blocking(move || copy::remove_others(&config, &files, false));
+            spawn_blocking(move || directory::remove_others(&config, &files, false));
         }
     }
 

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::attempts::Attempts;
 use super::copy::{self, Copies};
+use super::directory;
 use super::fault::{DownloadFault, Failure};
 use super::fetch::{Fetched, Fetcher, Slots};
 use crate::config::download::Downloads;
@@ -22,18 +23,19 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Creates the directory of copies, and removes what is left in it. Problems are only logged here: they do not matter while
 /// the copies can be read, and each download reports them again.
 pub(crate) fn prepare(config: &Config) {
-    if let Err(error) = copy::create_directory(config) {
+    if let Err(error) = directory::create_directory(config) {
         tracing::error!(%error, "lists can't be downloaded");
     }
-    copy::remove_others(config, &Mutex::new(copy::names(config)), true);
+    directory::remove_others(config, &Mutex::new(directory::names(config)), true);
 }
 
-/// Makes the last good version of a list the copy again, if the newest one is not accepted. Without rules in force that it
-/// could be compared with, it would be. It is downloaded again.
-pub(crate) fn drop_unaccepted(list: &List) {
+/// Makes the last good version of a list the copy again, if the newest one is damaged or not accepted. Without rules in force
+/// that it could be compared with, it would be accepted. It is downloaded again.
+pub(crate) fn drop_unusable(list: &List) {
     let (name, path) = (&*list.source.name, &list.source.path);
-    if let Err(error) = copy::drop_unaccepted(name, path) {
-        tracing::warn!(list = name, %error, "a version that is not accepted stays");
+    let dropped = copy::drop_damaged(name, path);
+    if let Err(error) = dropped.and_then(|()| copy::drop_unaccepted(name, path)) {
+        tracing::warn!(list = name, %error, "a version that is damaged or not accepted stays");
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::task::block_in_place;
 use tokio::time::Instant;
 
 use super::client::{Answer, explain};
-use super::copy::{Copies, Which};
+use super::copy::{Copies, NewCopy, Which};
 use super::fault::{DownloadFault, Failure};
 use super::pace::Pace;
 use super::proof::{HEAD, check, check_head};
@@ -140,7 +140,7 @@ pub(super) enum Checked {
     /// It has the bytes of a version that is here.
     Known(Which),
     /// Another version, unpacked.
-    New(NewFile),
+    New(NewCopy),
 }
 
 /// Unpacks and checks a file. Returns it with its digest.
@@ -162,7 +162,11 @@ pub(super) fn check_arrived(arrived: Arrived) -> Result<(Checked, String), Failu
         return Err(Failure::new(DownloadFault::Empty, "it has no bytes"));
     }
     check_head(&head, arrived.may_be_json)?;
-    Ok((Checked::New(list), digest))
+    let new = NewCopy {
+        digest: blake3_of(list.file())?,
+        file: list,
+    };
+    Ok((Checked::New(new), digest))
 }
 
 /// The file without this packing.
@@ -179,6 +183,16 @@ fn unpacked(
     file.file().rewind().map_err(|error| unwritten(&error))?;
     unpack(file.file(), packing, &mut new.file(), limits.unpacked)?;
     Ok(new)
+}
+
+/// BLAKE3 of a file in hexadecimal.
+fn blake3_of(mut file: &File) -> Result<String, Failure> {
+    let mut hasher = blake3::Hasher::new();
+    file.rewind().map_err(|error| unwritten(&error))?;
+    hasher
+        .update_reader(file)
+        .map_err(|error| unwritten(&error))?;
+    Ok(hasher.finalize().to_string())
 }
 
 /// The first bytes of a file.

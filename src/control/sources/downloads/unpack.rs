@@ -262,6 +262,26 @@ mod tests {
     }
 
     #[test]
+    fn a_brotli_stream_ends_at_the_limit_and_at_the_largest_usual_window() {
+        // 4 MiB of zeros.
+        let bomb = b"\x9f\xff\xff\x3f\xf8\x27\x00\xe2\xb1\x40\x20\xf7\xfe\x07";
+        let mut out = Vec::new();
+        let failure = unpack(&file(bomb), Packing::Brotli, &mut out, 1 << 20).expect_err("a bomb");
+        assert_eq!(failure.fault, DownloadFault::TooLarge);
+        assert!(out.len() <= 1 << 20, "{}", out.len());
+        let whole = unpacked(bomb, Packing::Brotli, 4 << 20).expect("within the limit");
+        assert_eq!(whole, vec![0; 4 << 20]);
+        // A window of 16 MiB, and one of 1 GiB, which only large windows have.
+        let windows = [
+            (&b"\x8f\x00\x80ab\x03"[..], Ok(b"ab".to_vec())),
+            (b"\x11\x1e\x02\x00\x02ab\x03", Err(DownloadFault::Broken)),
+        ];
+        for (stream, result) in windows {
+            assert_eq!(unpacked(stream, Packing::Brotli, 100), result);
+        }
+    }
+
+    #[test]
     fn a_file_that_was_cut_or_changed_is_broken() {
         let whole = gzip(b"a.example\n");
         for cut in 1..whole.len() {

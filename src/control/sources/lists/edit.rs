@@ -82,10 +82,10 @@ fn edit(
         source,
     })?;
     let (new, before) = (after.as_bytes(), Some(before.as_bytes()));
-    durable::replace_or_restore(&target, new, before, Access::Inherit).map_err(|error| match error
-        .is_in_place
-    {
-        true => EditError::Unsynced(error),
-        false => EditError::Unwritten(error),
+    durable::replace_locked(&target, new, before, Access::Inherit).map_err(|error| {
+        match error.is_in_place {
+            true => EditError::Unsynced(error),
+            false => EditError::Unwritten(error),
+        }
     })
 }

@@ -1,6 +1,6 @@
 //! Reads a list's file into an image of its rules, or refuses it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +14,13 @@ use crate::control::guard::acceptance::{
 };
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
-use crate::control::guard::reading::read_list;
+use crate::control::guard::reading::{Reading, read_list};
 use crate::control::guard::release::{Guard, Guards};
 use crate::control::list_file::file::FileError;
 use crate::control::list_file::parse::{ParsedRule, ParsedTrigger, Tally};
 use crate::control::list_file::signature::Signature;
 use crate::control::sources::deadline::Unanswered;
+use crate::control::sources::downloads::copy;
 use crate::control::sources::feeds::fault::Fault;
 use crate::control::sources::feeds::repeats::Repeats;
 use crate::policy::builder::Builder;
@@ -86,6 +87,9 @@ pub enum Refusal {
     /// It is downloaded, and there is no copy of it.
     #[error("not downloaded yet; its rules come into force after the first download")]
     NotDownloaded,
+    /// It is downloaded, and its copy is damaged.
+    #[error("{path}: damaged: it has other bytes than were downloaded; it is downloaded again", path = .0.shown())]
+    Damaged(PathBuf),
     /// The transfer of a feed's zone failed after its compilation had begun.
     #[error("{0}: the transfer of the zone failed")]
     TransferFailed(Box<Name>),
@@ -225,7 +229,11 @@ impl Refusal {
             };
             return format!("{found}. No server runs that could accept it: {remedy}");
         }
-        let later = ["; it is read ", "; it is tried again "];
+        let later = [
+            "; it is read ",
+            "; it is tried again ",
+            "; it is downloaded again",
+        ];
         let found = later.iter().find_map(|later| text.split_once(later));
         found.map_or_else(|| text.clone(), |(found, _)| found.to_owned())
     }
@@ -317,6 +325,7 @@ pub fn load_as(
     let protected_names = Some((guard_policy.protected_names(), guarded));
     let notation = (list.into(), list.apex());
     let reading = read_list(path, text, notation, protected_names, rule, |_, _| {})?;
+    check_copy(list.download.is_some(), path, &reading)?;
     let source = builder.source(ImageSource {
         amendable: list.format == Format::Rpz,
         ..ImageSource::named(&list.source.name)
@@ -346,10 +355,20 @@ pub fn load_as(
     })
 }
 
+/// Refuses the copy of a downloaded list if it was damaged before it was read.
+pub(crate) fn check_copy(is_copy: bool, path: &Path, reading: &Reading) -> Result<(), Refusal> {
+    let Some(file) = reading.signature.as_ref().filter(|_| is_copy) else {
+        return Ok(());
+    };
+    match copy::is_damaged(path, file, &reading.digest.to_string()) {
+        true => Err(Refusal::Damaged(path.to_owned())),
+        false => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::path::Path;
 
     use super::*;
     use crate::config::Config;

@@ -150,12 +150,12 @@ pub fn apply(path: &Path, change: &Change<'_>) -> Result<Order, EditError> {
     let (new, before) = (text.as_bytes(), Some(before.as_bytes()));
     // The server must still be able to read the file. The temporary file's name does not end in `.toml`, so the server
     // ignores it.
-    durable::replace_or_restore(&path, new, before, Access::Inherit).map_err(
-        |error| match error.is_in_place {
+    durable::replace_locked(&path, new, before, Access::Inherit).map_err(|error| {
+        match error.is_in_place {
             true => EditError::Unsynced(error),
             false => EditError::Unwritten(error),
-        },
-    )?;
+        }
+    })?;
     Ok(order)
 }
 
