@@ -4,20 +4,24 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::outage::{PERIOD, Subject, alarm, describe_servers, seconds_since, usable};
 use crate::config::shown::counted;
 use crate::serve::cache::Key;
+use crate::serve::routes::PoolId;
 use crate::serve::upstream::Pool;
 use crate::serve::upstream::pools::{ForwardPool, Forwarding, Pools};
 use crate::serve::upstream::state::OutageWatch;
-use crate::wire::name::Name;
 use crate::wire::rtype;
 
-/// The number of pools that are sent a test query at a time.
+/// The number of pools that are sent a test query at a time: of those with an outage of which nothing is heard, and of all
+/// others. So however many pools have an outage, that of another is found at once, and so is the end of one if clients get
+/// answers.
 const AT_ONCE: usize = 32;
 /// The number of alarms about single pools. All others are in one alarm.
 const MOST_ALARMS: usize = 8;
@@ -37,6 +41,51 @@ struct ForwardOutage {
     pool: Arc<Pool>,
 }
 
+/// By pool; `None` while a check runs.
+type Watches = HashMap<PoolId, Option<OutageWatch>>;
+
+/// The permits for test queries: to pools with an outage, and to others.
+struct Tests([Semaphore; 2]);
+
+impl Default for Tests {
+    fn default() -> Self {
+        Self([Semaphore::new(AT_ONCE), Semaphore::new(AT_ONCE)])
+    }
+}
+
+/// The check of a pool.
+struct Check {
+    forwarding: Arc<Forwarding>,
+    /// The index of the pool.
+    at: usize,
+    watch: OutageWatch,
+}
+
+impl Check {
+    /// Returns itself, and whether there is an outage.
+    async fn run(mut self, Tests([of_out, of_others]): &Tests) -> (Self, bool) {
+        let tests = match self.watch.goes_on(self.pool()) {
+            true => of_out,
+            false => of_others,
+        };
+        let permit = tests.acquire().await;
+        let of = &self.forwarding.pools()[self.at];
+        let is_out = match of.zones.first() {
+            Some(zone) => {
+                let test = Key::of(zone, rtype::SOA);
+                self.watch.look(&of.pool, &test).await
+            }
+            None => false,
+        };
+        drop(permit);
+        (self, is_out)
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.forwarding.pools()[self.at].pool
+    }
+}
+
 impl ForwardOutages {
     /// The alarms for `status`.
     pub(super) fn alarms(&self) -> Vec<String> {
@@ -53,76 +102,96 @@ impl ForwardOutages {
         alarms
     }
 
-    /// Checks periodically until the service stops.
+    /// Checks periodically until the service stops. No check waits for that of another pool.
     pub(super) async fn follow(self, pools: Arc<Pools>, stop: CancellationToken) {
         let follow = async {
+            let tests = Tests::default();
             let mut watches = HashMap::new();
+            let mut running = FuturesUnordered::new();
+            let mut period = tokio::time::interval(PERIOD);
+            period.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
-                tokio::time::sleep(PERIOD).await;
-                let forwarding = pools.forwarding();
-                let looks = watched(&forwarding).map(|(zone, of)| {
-                    let id = of.pool.id();
-                    let mut watch: OutageWatch = watches.remove(&id).unwrap_or_default();
-                    async move {
-                        let test = Key::of(zone, rtype::SOA);
-                        let is_out = watch.look(&of.pool, &test).await;
-                        (id, watch, (of, is_out))
+                tokio::select! {
+                    _ = period.tick() => {
+                        let due = self.begin(&pools.forwarding(), &mut watches);
+                        running.extend(due.into_iter().map(|check| check.run(&tests)));
                     }
-                });
-                let looks: Vec<_> = looks.collect();
-                let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
-                let mut all = Vec::new();
-                let mut next = HashMap::new();
-                while let Some((id, watch, looked)) = looks.next().await {
-                    next.insert(id, watch);
-                    all.push(looked);
+                    Some((check, is_out)) = running.next() => {
+                        let Check { forwarding, at, watch } = check;
+                        let of = &forwarding.pools()[at];
+                        // It may have been removed meanwhile.
+                        if let Some(known) = watches.get_mut(&of.pool.id()) {
+                            *known = Some(watch);
+                            self.note(of, is_out);
+                        }
+                    }
                 }
-                watches = next;
-                self.note(&all);
             }
         };
         stop.run_until_cancelled(follow).await;
     }
 
-    /// Notes whether there is an outage of each of these pools. All others are not in use any more.
-    fn note(&self, all: &[(&ForwardPool, bool)]) {
-        let mut outages = self.lock();
-        let mut before = std::mem::take(&mut *outages);
-        for (of, is_out) in all {
-            let Some(zone) = of.zones.first().map(ToString::to_string) else {
-                continue;
+    /// Forgets pools that are not in use any more. Returns the checks of those that need a test query, and are not being
+    /// checked.
+    fn begin(&self, forwarding: &Arc<Forwarding>, watches: &mut Watches) -> Vec<Check> {
+        let mut due = Vec::new();
+        let mut before = std::mem::take(watches);
+        for (at, of) in watched(forwarding) {
+            let id = of.pool.id();
+            let known = before.remove(&id);
+            let watch = match known.unwrap_or_else(|| Some(OutageWatch::default())) {
+                Some(watch) if watch.needs_test(&of.pool) => {
+                    let forwarding = Arc::clone(forwarding);
+                    due.push(Check {
+                        forwarding,
+                        at,
+                        watch,
+                    });
+                    None
+                }
+                watch => watch,
             };
-            let known = before.remove(&zone);
-            let known = known.filter(|known| Arc::ptr_eq(&known.pool, &of.pool));
-            match (known, is_out) {
-                (None, true) => {
-                    let zones = shown_zones(of);
-                    let servers = describe_servers(&of.pool.state());
-                    tracing::error!(
-                        zones,
-                        servers,
-                        "no server of a forwarded zone gives usable answers"
-                    );
-                    let outage = ForwardOutage {
-                        since: Timestamp::now(),
-                        zones,
-                        pool: Arc::clone(&of.pool),
-                    };
-                    outages.insert(zone, outage);
-                }
-                (Some(known), true) => _ = outages.insert(zone, known),
-                (Some(known), false) => {
-                    let (zones, servers) = (&known.zones, usable(&of.pool.state()));
-                    let seconds = seconds_since(known.since);
-                    tracing::info!(
-                        zones,
-                        servers,
-                        seconds,
-                        "the servers of a forwarded zone answer again"
-                    );
-                }
-                (None, false) => {}
+            watches.insert(id, watch);
+        }
+        let is_used = |outage: &ForwardOutage| watches.contains_key(&outage.pool.id());
+        self.lock().retain(|_, outage| is_used(outage));
+        due
+    }
+
+    /// Notes whether there is an outage of a pool.
+    fn note(&self, of: &ForwardPool, is_out: bool) {
+        let Some(zone) = of.zones.first().map(ToString::to_string) else {
+            return;
+        };
+        let mut outages = self.lock();
+        match (outages.remove(&zone), is_out) {
+            (None, true) => {
+                let zones = shown_zones(of);
+                let servers = describe_servers(&of.pool.state());
+                tracing::error!(
+                    zones,
+                    servers,
+                    "no server of a forwarded zone gives usable answers"
+                );
+                let outage = ForwardOutage {
+                    since: Timestamp::now(),
+                    zones,
+                    pool: Arc::clone(&of.pool),
+                };
+                outages.insert(zone, outage);
             }
+            (Some(known), true) => _ = outages.insert(zone, known),
+            (Some(known), false) => {
+                let (zones, servers) = (&known.zones, usable(&of.pool.state()));
+                let seconds = seconds_since(known.since);
+                tracing::info!(
+                    zones,
+                    servers,
+                    seconds,
+                    "the servers of a forwarded zone answer again"
+                );
+            }
+            (None, false) => {}
         }
     }
 
@@ -144,12 +213,11 @@ impl ForwardOutage {
     }
 }
 
-/// The pools, each once, with their first zones.
-fn watched(forwarding: &Forwarding) -> impl Iterator<Item = (&Name, &ForwardPool)> {
+/// The pools, each once, with their indices.
+fn watched(forwarding: &Forwarding) -> impl Iterator<Item = (usize, &ForwardPool)> {
     let mut seen = HashSet::new();
-    let pools = forwarding.pools().iter();
-    let pools = pools.filter(move |of| seen.insert(of.pool.id()));
-    pools.filter_map(|of| Some((of.zones.first()?, of)))
+    let pools = forwarding.pools().iter().enumerate();
+    pools.filter(move |(_, of)| seen.insert(of.pool.id()))
 }
 
 /// The first zone, and how many others there are.
@@ -159,5 +227,86 @@ fn shown_zones(of: &ForwardPool) -> String {
     match of.zones.len().saturating_sub(1) as u64 {
         0 => first,
         more => format!("{first} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::serve::resolver::tests::{BOUNDS, Fate};
+    use crate::serve::upstream::server::Server;
+    use crate::wire::ask::Dialect;
+    use crate::wire::name::Name;
+
+    const TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// A pool whose server never answers.
+    fn dead(zone: &str) -> ForwardPool {
+        let server = Server::new(SocketAddr::from(([192, 0, 2, 1], 53)), Dialect::FULL);
+        let pool = Pool::new(
+            vec![server],
+            Arc::new(Fate::Silent),
+            TIMEOUT,
+            BOUNDS,
+            Arc::default(),
+            Arc::default(),
+        );
+        ForwardPool {
+            zones: vec![Name::from_text(zone).expect("a name")],
+            pool: Arc::new(pool.of_zones()),
+        }
+    }
+
+    /// Asks for names until the server is known to be silent.
+    async fn ask(of: &ForwardPool) {
+        while !OutageWatch::default().needs_test(&of.pool) {
+            let _ = of
+                .pool
+                .ask(&Key::of(&of.zones[0], rtype::A), None, None)
+                .await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_found_at_once_beside_hundreds_of_others() {
+        let mut all: Vec<_> = (0..400).map(|number| dead(&format!("z{number}"))).collect();
+        all.push(dead("late"));
+        let default = Pool::new(
+            Vec::new(),
+            Arc::new(Fate::Silent),
+            TIMEOUT,
+            BOUNDS,
+            Arc::default(),
+            Arc::default(),
+        );
+        let pools = Arc::new(Pools::new(Arc::new(default)));
+        pools.replace(Forwarding::new(all.clone()));
+        let outages = ForwardOutages::default();
+        let stop = CancellationToken::new();
+        let following = tokio::spawn(outages.clone().follow(Arc::clone(&pools), stop.clone()));
+        join_all(all[..400].iter().map(ask)).await;
+        let until = async |is_so: &dyn Fn(&Outages) -> bool| {
+            let start = tokio::time::Instant::now();
+            while !is_so(&outages.lock()) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            start.elapsed()
+        };
+        until(&|outages| outages.len() == 400).await;
+        ask(&all[400]).await;
+        let found = until(&|outages| outages.contains_key("late")).await;
+        assert!(found < PERIOD + 2 * TIMEOUT, "{found:?}");
+        // Those that are removed are forgotten, whether a check runs or not.
+        pools.replace(Forwarding::new(all.split_off(400)));
+        let forgotten = until(&|outages| outages.len() == 1).await;
+        assert!(forgotten <= 2 * PERIOD, "{forgotten:?}");
+        stop.cancel();
+        following.await.expect("it ends");
+        assert!(outages.lock().contains_key("late"));
     }
 }

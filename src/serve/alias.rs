@@ -1,11 +1,12 @@
-//! Answers a query for an alias: with the CNAME record of the rule, and with upstream's records of the target. No rule
-//! applies to the target, nor to the names that it leads to.
+//! Answers a query for an alias: with the CNAME record of the rule, and with upstream's records of the target. These are of
+//! several pools if the target's chain leads to names of other pools. No rule applies to the target, nor to the names that it
+//! leads to.
 
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::cache::{Entry, Failure, KeyRef, Lookup, STALE_TTL};
+use super::cache::{Entry, Failure, Key, KeyRef, Lookup, STALE_TTL};
 use super::context::{AnswerContext, stale_code};
 use super::local;
 use super::step::{Resolution, Step, Tally};
@@ -13,6 +14,7 @@ use super::synthesized::{self, BlockedAt};
 use crate::policy::decide::Matched;
 use crate::policy::rule::EffectAnswer;
 use crate::stats::Count;
+use crate::wire::answer::MAX_HOPS;
 use crate::wire::edns::{Ede, code};
 use crate::wire::name::{MAX_NAME, Name};
 use crate::wire::reply::{Owner, Reply};
@@ -98,19 +100,51 @@ impl From<Lookup> for Target {
 }
 
 /// An answer from upstream to be sent. If it is stale, also the TTL and the INFO-CODE that it is sent with.
-struct Sent<'e> {
-    entry: &'e Entry,
+struct Sent {
+    entry: Arc<Entry>,
     stale_ttl: Option<u32>,
     extra: Option<u16>,
 }
 
-impl Sent<'_> {
+/// The answers of which the records of a rule's target consist. Each but the last ends at a name that another pool is asked for.
+struct TargetAnswers {
+    parts: ArrayVec<Sent, MAX_HOPS>,
+    /// The first part that should be refreshed. When it arrives, later parts are refreshed that are about to expire.
+    due: Option<Key>,
+    /// The name that no part is about; `None` if the answer is complete.
+    open: Option<Name>,
+}
+
+impl Sent {
+    fn fresh(entry: Arc<Entry>) -> Self {
+        Self {
+            entry,
+            stale_ttl: None,
+            extra: None,
+        }
+    }
+
+    fn stale(entry: Arc<Entry>) -> Self {
+        Self {
+            stale_ttl: Some(STALE_TTL),
+            extra: Some(stale_code(&entry)),
+            entry,
+        }
+    }
+
+    /// The names of its chain that are used.
+    fn names(&self) -> impl Iterator<Item = Name> {
+        let hops = self.entry.handoff().unwrap_or(MAX_HOPS);
+        self.entry.answer.chain().take(hops).map(|(name, _)| name)
+    }
+
     /// Appends its records, which are about `target`. If another pool must be asked for a name of its chain, the rest does
     /// not count, and the chain up to that name is appended.
     fn append(&self, target: &Name, now: u32, reply: &mut Reply<'_, '_, '_>) {
         let (answer, age) = (&self.entry.answer, self.entry.age(now));
         let Some(hops) = self.entry.handoff() else {
-            return reply.append(answer, age, self.stale_ttl);
+            // No signature covers the CNAME record of the rule.
+            return reply.append(answer, age, self.stale_ttl, false);
         };
         let mut owner = target.clone();
         for (next, ttl) in answer.chain().take(hops) {
@@ -121,6 +155,14 @@ impl Sent<'_> {
     }
 }
 
+/// What prevents an answer about the target of a rule.
+enum TargetStep {
+    /// Upstream must be asked for this; there may be a stale answer.
+    Resolve(Key, Option<Arc<Entry>>),
+    /// Upstream did not answer: see [`Target::Failed`].
+    Failed(Option<Arc<Failure>>, bool),
+}
+
 impl AnswerContext<'_, '_> {
     /// Answers by a CNAME rule that matches the queried name, or the name at `place` in the chain. `lookup` finds the
     /// answer about the rule's target. Its second argument is whether the chain up to `place` is stale. If `lookup`
@@ -129,7 +171,7 @@ impl AnswerContext<'_, '_> {
         &self,
         by: Matched<'_>,
         place: &BlockedAt<'_>,
-        lookup: impl FnOnce(KeyRef<'_>, bool) -> Option<Target>,
+        lookup: impl Fn(KeyRef<'_>, bool) -> Option<Target>,
         out: &mut Vec<u8>,
     ) -> Option<Step> {
         let count = match place {
@@ -143,53 +185,71 @@ impl AnswerContext<'_, '_> {
         };
         // A query of type CNAME or ANY is answered by the CNAME record itself (RFC 1034, section 3.6.2).
         let is_whole = matches!(self.query.rtype, rtype::CNAME | rtype::ANY);
-        if is_whole
-            || !self.query.recursion_desired()
-            || self
-                .policy
-                .local()
-                .lookup(&target, self.query.rtype)
-                .is_some()
-        {
-            self.write_alias(by, place, &target, None, out);
-            return Some(Step::Reply(tally));
-        }
-        let key = KeyRef::of_alias(self.query, &target);
-        let sent = |entry, stale_ttl, extra| {
-            let sent = Sent {
-                entry,
-                stale_ttl,
-                extra,
-            };
-            Some(sent).filter(|sent| !self.leads_back(place, &target, sent.entry))
+        let mut found = TargetAnswers {
+            parts: ArrayVec::new(),
+            due: None,
+            open: Some(target.clone()),
         };
-        match lookup(key, place.stale_code().is_some())? {
-            Target::Answered(entry, due) => {
-                self.write_alias(by, place, &target, sent(&entry, None, None), out);
-                Some(match due {
-                    true => Step::Refresh(key.to_key(), tally),
-                    false => Step::Reply(tally),
-                })
-            }
-            Target::Missing(stale) => Some(Step::Resolve(key.to_key(), stale)),
-            Target::Failed(_, Some(stale), _) => {
-                let sent = sent(&stale, Some(STALE_TTL), Some(stale_code(&stale)));
-                self.write_alias(by, place, &target, sent, out);
-                Some(Step::Reply(tally))
-            }
-            Target::Stale(stale) => {
-                let sent = sent(&stale, Some(STALE_TTL), Some(stale_code(&stale)));
-                self.write_alias(by, place, &target, sent, out);
-                Some(Step::Refresh(key.to_key(), tally))
-            }
-            Target::Failed(failure, None, remembered) => {
-                Some(self.target_failed(failure.as_deref(), remembered, out))
-            }
-            Target::Unknown => {
-                self.write_alias(by, place, &target, None, out);
-                Some(Step::Reply(tally))
-            }
+        if !is_whole
+            && self.query.recursion_desired()
+            && let Err(step) = self.find_target(place, &target, &mut found, lookup)?
+        {
+            return Some(match step {
+                TargetStep::Resolve(key, stale) => Step::Resolve(key, stale),
+                TargetStep::Failed(failure, remembered) => {
+                    self.target_failed(failure.as_deref(), remembered, out)
+                }
+            });
         }
+        self.write_alias(by, place, &target, &found, out);
+        Some(match found.due {
+            Some(key) => Step::Refresh(key, tally),
+            None => Step::Reply(tally),
+        })
+    }
+
+    /// Finds the answers about the target of a rule, up to a local name. The outer `None` means that `lookup` would have to
+    /// wait.
+    ///
+    /// # Errors
+    /// What prevents an answer about the target.
+    fn find_target(
+        &self,
+        place: &BlockedAt<'_>,
+        target: &Name,
+        found: &mut TargetAnswers,
+        lookup: impl Fn(KeyRef<'_>, bool) -> Option<Target>,
+    ) -> Option<Result<(), TargetStep>> {
+        let mut is_stale = place.stale_code().is_some();
+        while let Some(name) = &found.open {
+            let is_local = self.policy.local().lookup(name, self.query.rtype).is_some();
+            if is_local || found.parts.is_full() {
+                break;
+            }
+            let key = KeyRef::of_alias(self.query, name);
+            let (sent, is_due) = match lookup(key, is_stale)? {
+                Target::Answered(entry, due) => (Sent::fresh(entry), due),
+                Target::Failed(_, Some(stale), _) => (Sent::stale(stale), false),
+                Target::Stale(stale) => (Sent::stale(stale), true),
+                Target::Missing(stale) => {
+                    return Some(Err(TargetStep::Resolve(key.to_key(), stale)));
+                }
+                Target::Failed(failure, None, remembered) => {
+                    return Some(Err(TargetStep::Failed(failure, remembered)));
+                }
+                Target::Unknown => break,
+            };
+            if is_due && found.due.is_none() {
+                found.due = Some(key.to_key());
+            }
+            if self.leads_back(place, target, found, &sent) {
+                break;
+            }
+            is_stale |= sent.stale_ttl.is_some();
+            found.open = sent.entry.handed_off();
+            found.parts.push(sent);
+        }
+        Some(Ok(()))
     }
 
     /// Answers with SERVFAIL, because upstream did not answer for the target of an alias.
@@ -211,11 +271,20 @@ impl AnswerContext<'_, '_> {
         Step::Reply(count.into())
     }
 
-    /// Whether the target, or a name that its records lead to, is the queried name or a name of the chain up to the
-    /// alias. The CNAME records of such an answer would form a loop.
-    fn leads_back(&self, place: &BlockedAt<'_>, target: &Name, entry: &Entry) -> bool {
-        let mut chain = entry.answer.chain();
-        self.is_before(place, target) || chain.any(|(name, _)| self.is_before(place, &name))
+    /// Whether the target, or a name that a part of its answers leads to, is the queried name or a name of the chain up to the
+    /// alias, or was in an earlier part. The CNAME records of such an answer would form a loop.
+    fn leads_back(
+        &self,
+        place: &BlockedAt<'_>,
+        target: &Name,
+        found: &TargetAnswers,
+        sent: &Sent,
+    ) -> bool {
+        let is_earlier = |name: &Name| {
+            let mut earlier = found.parts.iter().flat_map(Sent::names);
+            name == target || self.is_before(place, name) || earlier.any(|before| before == *name)
+        };
+        self.is_before(place, target) || sent.names().any(|name| is_earlier(&name))
     }
 
     /// Whether this is the queried name or a name of the chain up to the alias.
@@ -236,7 +305,7 @@ impl AnswerContext<'_, '_> {
         by: Matched<'_>,
         place: &BlockedAt<'_>,
         target: &Name,
-        sent: Option<Sent<'_>>,
+        found: &TargetAnswers,
         out: &mut Vec<u8>,
     ) {
         let query = self.query;
@@ -250,11 +319,12 @@ impl AnswerContext<'_, '_> {
         let mut why = [Ede { code: 0, text: "" }; 6];
         let mut count_of_errors = 0;
         let reason = synthesized::reason(by.blocking).into_iter();
-        let extra = sent.as_ref().and_then(|sent| sent.extra);
+        let extra = found.parts.iter().find_map(|sent| sent.extra);
         let stale = place.stale_code().filter(|code| extra != Some(*code));
         let extra = stale.into_iter().chain(extra);
         let extra = extra.map(|code| Ede { code, text: "" });
-        let said = sent.iter().flat_map(|sent| sent.entry.answer.errors());
+        let parts = found.parts.iter();
+        let said = parts.flat_map(|sent| sent.entry.answer.errors());
         let said = said.map(|error| Ede {
             code: error.code,
             text: &error.text,
@@ -265,10 +335,16 @@ impl AnswerContext<'_, '_> {
         }
         let follows =
             !matches!(query.rtype, rtype::CNAME | rtype::ANY) && !self.is_before(place, target);
-        if let Some(sent) = &sent {
-            sent.append(target, self.now, &mut reply);
-        } else if follows && let Some(found) = self.policy.local().lookup(target, query.rtype) {
-            local::records(&mut reply, query.rtype, Some(target), target, found);
+        let mut at = target.clone();
+        for sent in &found.parts {
+            sent.append(&at, self.now, &mut reply);
+            at = sent.entry.handed_off().unwrap_or(at);
+        }
+        if follows
+            && let Some(open) = &found.open
+            && let Some(found) = self.policy.local().lookup(open, query.rtype)
+        {
+            local::records(&mut reply, query.rtype, Some(open), open, found);
         }
         let body_end = synthesized::zone_soa(&mut reply, by);
         reply.finish(&why[..count_of_errors], body_end);

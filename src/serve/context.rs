@@ -43,6 +43,8 @@ pub(super) struct Handoff<'w> {
     pub(super) is_stale: bool,
     /// How the whole answer is counted, unless its rest is stale.
     pub(super) count: Count,
+    /// Whether the answer should be refreshed.
+    pub(super) is_due: bool,
     /// The rules that apply to the names of the chain and to all that follows.
     pub(super) later: LaterRules,
 }
@@ -86,6 +88,10 @@ impl<'a> AnswerContext<'a, '_> {
             Written::Whole(Ending::Reply(tally)) if due && tally.count == Count::CacheHits => {
                 Written::Due(tally)
             }
+            Written::Unfinished(handoff) => Written::Unfinished(Handoff {
+                is_due: due,
+                ..handoff
+            }),
             written => written,
         }
     }
@@ -124,6 +130,7 @@ impl<'a> AnswerContext<'a, '_> {
             hops,
             is_stale: count == Count::Stale,
             count,
+            is_due: false,
             later,
         })
     }
@@ -457,7 +464,7 @@ impl<'a, 's, 'l> Additional<'a, 's, 'l> {
 
 /// Whether an answer is not changed by rules that spare signed answers, as far as it is about `owner`. A failure has nothing
 /// that a rule could change.
-fn is_signed(answer: &Answer, owner: &Name) -> bool {
+pub(super) fn is_signed(answer: &Answer, owner: &Name) -> bool {
     const NOERROR: u16 = Rcode::NoError as u16;
     const NXDOMAIN: u16 = Rcode::NxDomain as u16;
     !matches!(answer.rcode(), NOERROR | NXDOMAIN) || answer.is_signed(owner)

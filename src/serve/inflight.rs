@@ -60,6 +60,11 @@ pub struct Waiter {
 }
 
 impl Waiter {
+    /// Whether it is a refresh.
+    pub fn is_refresh(&self) -> bool {
+        matches!(self.recipient, Recipient::CacheOnly)
+    }
+
     fn has_stale(&self) -> bool {
         matches!(&self.recipient, Recipient::Datagram(datagram) if datagram.stale.is_some())
     }

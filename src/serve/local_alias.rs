@@ -3,12 +3,14 @@
 //! names of the chain and to upstream's records, as in any chain.
 
 use std::iter;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
 use super::alias::Target;
-use super::cache::{Entry, KeyRef, STALE_TTL};
-use super::context::{AnswerContext, Handoff, Written, stale_code};
+use super::cache::{Entry, Key, KeyRef, STALE_TTL};
+use super::context::{AnswerContext, Handoff, Written, is_signed, stale_code};
 use super::local;
 use super::step::{Ending, Step, Tally};
 use crate::policy::decide::Decision;
@@ -32,11 +34,43 @@ const AS_IT_IS: Intake = Intake {
 struct Chain<'l> {
     /// The target and the TTL of each hop; at least one.
     hops: ArrayVec<(Name, u32), MAX_HOPS>,
+    /// The answers that hops come from, in order. All other hops are local aliases.
+    parts: ArrayVec<Part<'l>, MAX_HOPS>,
+    /// Whether it has local aliases. No signature covers them, so none is asked for about the names behind them.
+    is_local: bool,
+    /// The first part that should be refreshed. When it arrives, later parts are refreshed that are about to expire.
+    due: Option<Key>,
     end: End<'l>,
     /// The INFO-CODE that it is sent with, if a part of it is stale.
     stale_code: Option<u16>,
     /// How the whole answer is counted.
     count: Count,
+}
+
+/// The start of an answer's chain that is used.
+struct Part<'l> {
+    entry: PartEntry<'l>,
+    /// The place of its first hop.
+    start: usize,
+    hops: usize,
+    /// The TTL that it is sent with, if it is stale.
+    stale_ttl: Option<u32>,
+}
+
+enum PartEntry<'l> {
+    Borrowed(&'l Entry),
+    Shared(Arc<Entry>),
+}
+
+impl Deref for PartEntry<'_> {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        match self {
+            Self::Borrowed(entry) => entry,
+            Self::Shared(entry) => entry,
+        }
+    }
 }
 
 /// Where a chain ends.
@@ -60,6 +94,9 @@ impl Default for Chain<'_> {
     fn default() -> Self {
         Self {
             hops: ArrayVec::new(),
+            parts: ArrayVec::new(),
+            is_local: false,
+            due: None,
             end: End::Nowhere,
             stale_code: None,
             count: Count::Local,
@@ -86,11 +123,52 @@ impl Chain<'_> {
         }
     }
 
-    fn write(&self, reply: &mut Reply<'_, '_, '_>) {
-        let mut owner = Owner::Question;
-        for (target, ttl) in &self.hops {
-            reply.cname(owner, *ttl, target);
-            owner = Owner::Name(target);
+    /// Whether the records of an owner are signed; `None` if it owns none of the chain.
+    fn is_signed(&self, asked: &Name, owner: &Name) -> Option<bool> {
+        let targets = self.hops.iter().map(|(target, _)| target);
+        let mut owners = iter::once(asked).chain(targets).take(self.hops.len());
+        let place = owners.position(|name| name == owner)?;
+        let is_of = |part: &&Part<'_>| (part.start..part.start + part.hops).contains(&place);
+        let part = self.parts.iter().find(is_of);
+        Some(part.is_some_and(|part| is_signed(&part.entry.answer, owner)))
+    }
+
+    /// Whether upstream validated all of it.
+    fn is_authentic(&self) -> bool {
+        let mut parts = self.parts.iter();
+        !self.is_local && parts.all(|part| part.entry.answer.authentic())
+    }
+
+    fn write(&self, now: u32, reply: &mut Reply<'_, '_, '_>) {
+        let mut at = 0;
+        for part in &self.parts {
+            self.write_aliases(at..part.start, reply);
+            let (entry, hops) = (&part.entry, part.hops);
+            reply.append_chain(&entry.answer, hops, entry.age(now), part.stale_ttl);
+            at = part.start + hops;
+        }
+        self.write_aliases(at..self.hops.len(), reply);
+    }
+
+    /// Writes hops that are local aliases.
+    fn write_aliases(&self, places: Range<usize>, reply: &mut Reply<'_, '_, '_>) {
+        for place in places {
+            let before = place.checked_sub(1).map(|before| &self.hops[before].0);
+            let (target, ttl) = &self.hops[place];
+            reply.cname(before.map_or(Owner::Question, Owner::Name), *ttl, target);
+        }
+    }
+
+    /// Writes the proofs of its parts, after the records of the answer section.
+    fn write_proofs(&self, now: u32, reply: &mut Reply<'_, '_, '_>) {
+        for Part {
+            entry,
+            hops,
+            stale_ttl,
+            ..
+        } in &self.parts
+        {
+            reply.append_proofs(&entry.answer, *hops, entry.age(now), *stale_ttl);
         }
     }
 }
@@ -105,7 +183,7 @@ impl<'a> AnswerContext<'a, '_> {
         out: &mut Vec<u8>,
     ) -> Option<Step> {
         let mut chain = Chain::default();
-        self.follow(&mut chain, alias.target.clone(), alias.ttl_secs);
+        self.follow_local(&mut chain, alias);
         self.with_target(chain, lookup, out)
     }
 
@@ -125,9 +203,11 @@ impl<'a> AnswerContext<'a, '_> {
         };
         let mut chain = Chain {
             count: handoff.count,
+            due: handoff.is_due.then(|| Key::new(self.query)),
             ..Chain::default()
         };
-        context.extend(&mut chain, handoff.entry, handoff.hops, handoff.is_stale);
+        let entry = PartEntry::Borrowed(handoff.entry);
+        context.extend(&mut chain, entry, handoff.hops, handoff.is_stale);
         context.with_target(chain, lookup, out)
     }
 
@@ -137,18 +217,30 @@ impl<'a> AnswerContext<'a, '_> {
         lookup: impl Fn(KeyRef<'_>, bool) -> Option<Target>,
         out: &mut Vec<u8>,
     ) -> Option<Step> {
+        let step = self.completed(&mut chain, lookup, out)?;
+        Some(match (step, chain.due) {
+            (Step::Reply(tally), Some(key)) => Step::Refresh(key, tally),
+            (step, _) => step,
+        })
+    }
+
+    fn completed(
+        &self,
+        chain: &mut Chain<'a>,
+        lookup: impl Fn(KeyRef<'_>, bool) -> Option<Target>,
+        out: &mut Vec<u8>,
+    ) -> Option<Step> {
         loop {
-            if self.is_blocked(&chain) {
-                return self.composed(&chain, None, lookup, out);
+            if self.is_blocked(chain) {
+                return self.composed(chain, None, lookup, out);
             }
             let target = match (&chain.end, chain.last()) {
                 (End::Elsewhere, Some(target)) if self.query.recursion_desired() => target.clone(),
-                _ => return Some(self.write_local(&chain, out)),
+                _ => return Some(self.write_local(chain, out)),
             };
-            let key = KeyRef::of_alias(self.query, &target);
-            let refresh = |step: Step| match step {
-                Step::Reply(tally) => Step::Refresh(key.to_key(), tally),
-                step => step,
+            let key = match chain.is_local {
+                true => KeyRef::of_alias(self.query, &target),
+                false => KeyRef::of_target(self.query, &target),
             };
             let (entry, is_stale, is_due) = match lookup(key, chain.stale_code.is_some())? {
                 Target::Answered(entry, due) => (entry, false, due),
@@ -158,10 +250,13 @@ impl<'a> AnswerContext<'a, '_> {
                 Target::Failed(failure, None, remembered) => {
                     return Some(self.target_failed(failure.as_deref(), remembered, out));
                 }
-                Target::Unknown => return Some(self.write_local(&chain, out)),
+                Target::Unknown => return Some(self.write_local(chain, out)),
             };
+            if is_due && chain.due.is_none() {
+                chain.due = Some(key.to_key());
+            }
             if let Some(hops) = entry.handoff() {
-                self.extend(&mut chain, &entry, hops, is_stale);
+                self.extend(chain, PartEntry::Shared(entry), hops, is_stale);
                 continue;
             }
             if is_stale {
@@ -171,11 +266,10 @@ impl<'a> AnswerContext<'a, '_> {
                 entry: &entry,
                 stale_ttl: is_stale.then_some(STALE_TTL),
             };
-            let step = match self.appended(&chain, sent, out) {
-                Some(step) => step,
-                None => self.composed(&chain, Some(sent), lookup, out)?,
+            return match self.appended(chain, sent, out) {
+                Some(step) => Some(step),
+                None => self.composed(chain, Some(sent), lookup, out),
             };
-            return Some(if is_due { refresh(step) } else { step });
         }
     }
 
@@ -190,30 +284,44 @@ impl<'a> AnswerContext<'a, '_> {
         match found {
             None => chain.end = End::Elsewhere,
             Some(found) => match found.alias(self.query.rtype) {
-                Some(alias) => self.follow(chain, alias.target.clone(), alias.ttl_secs),
+                Some(alias) => self.follow_local(chain, alias),
                 None => chain.end = End::Local(found),
             },
         }
     }
 
+    /// Extends a chain by a local alias, and by those that follow.
+    fn follow_local(&self, chain: &mut Chain<'a>, alias: &'a LocalAlias) {
+        chain.is_local = true;
+        self.follow(chain, alias.target.clone(), alias.ttl_secs);
+    }
+
     /// Extends a chain by the first hops of an answer about its last name, and by the local aliases that follow. A local name
     /// ends the answer's part.
-    fn extend(&self, chain: &mut Chain<'a>, entry: &Entry, hops: usize, is_stale: bool) {
+    fn extend(&self, chain: &mut Chain<'a>, entry: PartEntry<'a>, hops: usize, is_stale: bool) {
         if is_stale {
             chain.set_stale(code::STALE_ANSWER);
         }
-        let age = entry.age(self.now);
-        let mut hops = entry.answer.chain().take(hops);
+        let stale_ttl = is_stale.then_some(STALE_TTL);
+        let (age, start) = (entry.age(self.now), chain.hops.len());
         chain.end = End::Elsewhere;
-        while matches!(chain.end, End::Elsewhere)
-            && let Some((target, ttl)) = hops.next()
-        {
-            let ttl = match is_stale {
-                true => STALE_TTL,
-                false => ttl.saturating_sub(age),
-            };
-            self.follow(chain, target, ttl);
+        let mut used = 0;
+        for (target, ttl) in entry.answer.chain().take(hops) {
+            let room = chain.hops.remaining_capacity();
+            let is_target_local = self.policy.local().lookup(&target, self.query.rtype);
+            self.follow(chain, target, stale_ttl.unwrap_or(ttl.saturating_sub(age)));
+            used += usize::from(room > 0);
+            if is_target_local.is_some() || !matches!(chain.end, End::Elsewhere) {
+                break;
+            }
         }
+        // There is no more than one part for each hop.
+        let _ = chain.parts.try_push(Part {
+            entry,
+            start,
+            hops: used,
+            stale_ttl,
+        });
     }
 
     /// Whether a rule blocks a name of the chain.
@@ -222,7 +330,13 @@ impl<'a> AnswerContext<'a, '_> {
             return false;
         }
         let names = chain.hops.iter().map(|(target, _)| target.clone());
+        // What is not known yet may be signed.
+        let is_signed = |owner: &Name| {
+            let of_chain = chain.is_signed(self.query.name, owner);
+            of_chain.unwrap_or(!chain.is_local && self.query.dnssec_ok())
+        };
         let rules = self.policy.answer_rules(self.query.name);
+        let rules = rules.with_signatures(&is_signed);
         let found = rules.decide(self.later, names, iter::empty());
         matches!(found.decision, Decision::Blocked { .. })
     }
@@ -231,10 +345,11 @@ impl<'a> AnswerContext<'a, '_> {
     fn write_local(&self, chain: &Chain<'_>, out: &mut Vec<u8>) -> Step {
         let query = self.query;
         let mut reply = Reply::new(query, Rcode::NoError, self.limit, out);
-        chain.write(&mut reply);
+        chain.write(self.now, &mut reply);
         if let (End::Local(found), Some(target)) = (&chain.end, chain.last()) {
             local::records(&mut reply, query.rtype, Some(target), target, *found);
         }
+        chain.write_proofs(self.now, &mut reply);
         reply.finish(&errors(chain, None), None);
         Step::Reply(chain.count.into())
     }
@@ -252,8 +367,10 @@ impl<'a> AnswerContext<'a, '_> {
         let mut logged = None;
         if !self.later.is_final() {
             let before = chain.hops.iter().map(|(target, _)| target.clone());
-            // No signature covers the chain, and the answer was asked for without signatures.
-            let is_signed = |_: &Name| false;
+            let is_signed = |owner: &Name| {
+                let of_chain = chain.is_signed(query.name, owner);
+                of_chain.unwrap_or_else(|| is_signed(answer, owner))
+            };
             let rules = self.policy.answer_rules(query.name);
             let rules = rules.with_signatures(&is_signed);
             let found = rules.decide(self.later, before.chain(names()), answer.addresses());
@@ -263,13 +380,24 @@ impl<'a> AnswerContext<'a, '_> {
             logged = found.logged.map(|by| by.hit);
         }
         let mut reply = Reply::new(query, Rcode::NoError, self.limit, out);
-        chain.write(&mut reply);
-        reply.append(answer, sent.entry.age(self.now), sent.stale_ttl);
+        self.write_all(chain, sent, &mut reply);
         reply.finish(&errors(chain, Some(sent)), None);
         Some(Step::Reply(Tally {
             logged,
             ..chain.count.into()
         }))
+    }
+
+    /// Writes the chain and upstream's answer about its last name.
+    fn write_all(&self, chain: &Chain<'_>, sent: Sent<'_>, reply: &mut Reply<'_, '_, '_>) {
+        let (answer, now) = (&sent.entry.answer, self.now);
+        let is_signed = self.query.dnssec_ok() && !chain.is_local;
+        chain.write(now, reply);
+        reply.append(answer, sent.entry.age(now), sent.stale_ttl, is_signed);
+        chain.write_proofs(now, reply);
+        if chain.is_authentic() && answer.authentic() {
+            reply.authenticate();
+        }
     }
 
     /// Puts the chain and upstream's answer about its last name together, and sends the whole like an answer of upstream,
@@ -296,10 +424,9 @@ impl<'a> AnswerContext<'a, '_> {
         let query = self.query;
         let mut message = Vec::with_capacity(512);
         let mut reply = Reply::new(query, Rcode::NoError, MAX_MESSAGE, &mut message);
-        chain.write(&mut reply);
-        if let Some(sent) = sent {
-            let age = sent.entry.age(self.now);
-            reply.append(&sent.entry.answer, age, sent.stale_ttl);
+        match sent {
+            Some(sent) => self.write_all(chain, sent, &mut reply),
+            None => chain.write(self.now, &mut reply),
         }
         reply.finish(&errors(chain, sent), None);
         let parsed = Answer::parse(&message, query.name, query.rtype, class::IN, AS_IT_IS);

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::answer::{self, Answer, Compressor, Record, label_starts};
+use super::answer::{self, Answer, Compressor, LAST_TARGET, Record, label_starts};
 use super::edns::{self, Ede};
 use super::name::Name;
 use super::query::Query;
@@ -19,7 +19,7 @@ pub enum Owner<'n> {
     Question,
     /// The ancestor of the queried name with this number of labels.
     Ancestor(usize),
-    /// Any other name. A pointer if it is the target of the last CNAME record or above it, else written in full.
+    /// Any other name. A pointer if it is the target of one of the last two CNAME records or above it, else written in full.
     Name(&'n Name),
 }
 
@@ -51,6 +51,8 @@ pub struct Reply<'q, 'p, 'o> {
     /// Where the target of the last CNAME record is; empty if there is none. The target is written in full, so that
     /// pointers can refer to it.
     target: Range<usize>,
+    /// Where the target of the CNAME record before that is. It owns the last one, and that one's signatures.
+    target_before: Range<usize>,
 }
 
 impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
@@ -67,6 +69,7 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
             rcode: rcode as u16,
             counts: [0; 3],
             target: 0..0,
+            target_before: 0..0,
         }
     }
 
@@ -82,7 +85,8 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
     /// Appends a CNAME record to the answer section.
     pub fn cname(&mut self, owner: Owner<'_>, ttl: u32, target: &Name) {
         self.record(owner, rtype::CNAME, ttl, &[target.wire()]);
-        self.target = self.out.len() - target.wire().len()..self.out.len();
+        let written = self.out.len() - target.wire().len()..self.out.len();
+        self.target_before = std::mem::replace(&mut self.target, written);
         self.counts[0] += 1;
     }
 
@@ -163,19 +167,25 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         }
     }
 
-    /// Writes a name: in full, or as a pointer into the target of the last CNAME record.
+    /// Writes a name: in full, or as a pointer into the target of one of the last two CNAME records.
     fn name(&mut self, name: &Name) {
-        let target = &self.out[self.target.clone()];
-        let above = target.len().checked_sub(name.wire().len());
-        let above = above.filter(|start| label_starts(target).any(|label| label == *start));
-        match above.filter(|start| target[*start..] == *name.wire()) {
-            Some(start) => self.pointer(self.target.start + start),
+        let place = self.place_in(&self.target, name);
+        match place.or_else(|| self.place_in(&self.target_before, name)) {
+            Some(at) => self.pointer(at),
             None => self.out.extend_from_slice(name.wire()),
         }
     }
 
-    /// Writes a pointer to a name at offset `at` (RFC 1035, section 4.1.4). Targets of CNAME records are within its fourteen
-    /// bits, because the longest chain takes 5 KB.
+    /// Where a name is that equals the end of this written name, if a pointer can refer to it.
+    fn place_in(&self, target: &Range<usize>, name: &Name) -> Option<usize> {
+        let written = &self.out[target.clone()];
+        let start = written.len().checked_sub(name.wire().len())?;
+        let is_label = label_starts(written).any(|label| label == start);
+        let at = target.start + start;
+        (is_label && written[start..] == *name.wire() && at <= LAST_TARGET).then_some(at)
+    }
+
+    /// Writes a pointer to a name at offset `at` (RFC 1035, section 4.1.4), which is at most [`LAST_TARGET`].
     fn pointer(&mut self, at: usize) {
         self.out
             .extend_from_slice(&(0xC000 | at as u16).to_be_bytes());
@@ -260,17 +270,86 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         additional_at
     }
 
-    /// Appends the upstream answer for the target of the last CNAME record: its response code, answer section and
-    /// authority section. DNSSEC records are left out, and AD is not set, because no signature covers
-    /// that CNAME record. Names are compressed for this message, because pointers of the upstream answer don't fit it.
-    pub fn append(&mut self, answer: &Answer, age: u32, stale_ttl: Option<u32>) {
-        self.rcode = answer.rcode();
-        let target = self.target.clone();
-        let mut compressor = Compressor::of_name(&self.out[target.clone()], target.start);
-        for record in answer.records().filter(|record| record.section < 2) {
-            if record.is_dnssec() && record.fields.rtype != self.query.rtype {
+    /// Appends the first `hops` hops of an upstream answer, which is about the target of the last CNAME record, or about the
+    /// queried name if there is none. The signatures are left out if the query has no DO.
+    pub fn append_chain(&mut self, answer: &Answer, hops: usize, age: u32, stale_ttl: Option<u32>) {
+        for record in answer.hop_records(hops) {
+            // `finish` truncates the answer.
+            if self.out.len() > self.limit || record.is_dnssec() && !self.query.dnssec_ok() {
                 continue;
             }
+            let Some(name) = answer.name_at(record.owner) else {
+                continue;
+            };
+            let labels = name.label_count();
+            let asked = self.query.name;
+            let owner = match labels <= asked.label_count() && asked.ancestor(labels) == name.wire()
+            {
+                true => Owner::Ancestor(labels),
+                false => Owner::Name(&name),
+            };
+            let ttl = record.fields.ttl.saturating_sub(age);
+            let ttl = stale_ttl.unwrap_or(ttl);
+            match record.fields.rtype {
+                rtype::CNAME => {
+                    if let Some(target) = answer.name_at(record.fields.data) {
+                        self.cname(owner, ttl, &target);
+                    }
+                }
+                // The names in the data of these types are not compressed.
+                rtype => {
+                    let data = &answer.wire()[record.fields.data..record.fields.end];
+                    self.data(owner, rtype, ttl, data);
+                }
+            }
+        }
+    }
+
+    /// Appends the proofs of an upstream answer, without which the signatures of its first `hops` hops don't count. To be
+    /// called after the last record of the answer section.
+    pub fn append_proofs(
+        &mut self,
+        answer: &Answer,
+        hops: usize,
+        age: u32,
+        stale_ttl: Option<u32>,
+    ) {
+        if self.query.dnssec_ok() {
+            self.append_all(answer, answer.hop_proofs(hops), age, stale_ttl);
+        }
+    }
+
+    /// Sets AD if the query asks for it: all records are authentic.
+    pub fn authenticate(&mut self) {
+        if self.query.wants_ad() {
+            self.flags |= flag::AD;
+        }
+    }
+
+    /// Appends the upstream answer for the target of the last CNAME record: its response code, answer section and
+    /// authority section. DNSSEC records are left out unless `is_signed`: that is false if no signature covers that CNAME
+    /// record. AD is not set.
+    pub fn append(&mut self, answer: &Answer, age: u32, stale_ttl: Option<u32>, is_signed: bool) {
+        self.rcode = answer.rcode();
+        let asked = self.query.rtype;
+        let is_kept = |record: &Record| {
+            record.section < 2 && (is_signed || !record.is_dnssec() || record.fields.rtype == asked)
+        };
+        self.append_all(answer, answer.records().filter(is_kept), age, stale_ttl);
+    }
+
+    /// Appends records of an upstream answer. Names are compressed for this message, because pointers of the upstream answer
+    /// don't fit it.
+    fn append_all(
+        &mut self,
+        answer: &Answer,
+        records: impl Iterator<Item = Record>,
+        age: u32,
+        stale_ttl: Option<u32>,
+    ) {
+        let target = self.target.clone();
+        let mut compressor = Compressor::of_name(&self.out[target.clone()], target.start);
+        for record in records {
             // `finish` truncates the answer, so an answer of up to 64 KB is not copied.
             if self.out.len() > self.limit {
                 return;

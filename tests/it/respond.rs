@@ -11,6 +11,7 @@ mod allowed;
 mod arbitrary;
 mod blocked;
 mod cached;
+mod completed;
 mod conditions;
 mod edges;
 mod edns;

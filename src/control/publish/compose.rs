@@ -12,6 +12,7 @@ use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
 use crate::policy::local::{LocalNames, is_special_use};
+use crate::policy::patterns::SearchCost;
 use crate::policy::rule::Source;
 use crate::policy::snapshot::Snapshot;
 
@@ -167,6 +168,58 @@ pub fn join_fitting(
         };
         let (_, source) = fresh.remove(at);
         left_out.push((source.name, error.clone()));
+        if let TooLarge::PatternWork { .. } = error {
+            let stays = |name: &str| keeps(name) || left_out.iter().any(|(list, _)| list == name);
+            let beyond = beyond(kept, stays, &fresh, &is_optional);
+            fresh.retain(|(_, source)| beyond.iter().all(|(list, _)| *list != source.name));
+            left_out.extend(beyond);
+        }
+    }
+}
+
+/// The lists of `fresh` whose patterns do not fit beside those of `kept` that stay, and of the lists before them. To join the
+/// images without each of them takes long, so the patterns alone are counted.
+fn beyond(
+    kept: Option<&Image>,
+    stays: impl Fn(&str) -> bool,
+    fresh: &[(&Arc<Image>, ImageSource)],
+    is_optional: impl Fn(&str) -> bool,
+) -> Vec<(String, TooLarge)> {
+    let mut cost = SearchCost::default();
+    if let Some(kept) = kept {
+        add_pattern_cost(kept, stays, &mut cost);
+    }
+    let (optional, required): (Vec<_>, Vec<_>) = fresh
+        .iter()
+        .partition(|(_, source)| is_optional(&source.name));
+    for (image, _) in required {
+        add_pattern_cost(image, |_| true, &mut cost);
+    }
+    let mut beyond = Vec::new();
+    for (image, source) in optional {
+        let before = cost.clone();
+        add_pattern_cost(image, |_| true, &mut cost);
+        if let Err(why) = cost.check() {
+            let list = source.name.as_str().into();
+            beyond.push((source.name.clone(), TooLarge::PatternWork { list, why }));
+            cost = before;
+            if let Some(kept) = kept {
+                add_pattern_cost(kept, |list| list == source.name, &mut cost);
+            }
+        }
+    }
+    beyond
+}
+
+/// Adds the work that patterns of an image can cause, of the lists that `counts` selects.
+fn add_pattern_cost(image: &Image, counts: impl Fn(&str) -> bool, cost: &mut SearchCost) {
+    let sources = &image.provenance().sources;
+    for group in image.pattern_groups() {
+        let (_, clause) = group.rules[0];
+        let source = image.clauses().get(clause).source;
+        if counts(&sources[usize::from(source)].name) {
+            group.set.add_cost(cost);
+        }
     }
 }
 

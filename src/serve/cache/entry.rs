@@ -64,6 +64,14 @@ impl<'k> KeyRef<'k> {
         }
     }
 
+    /// The key of the query for the name that a chain of upstream leads to.
+    pub(in crate::serve) fn of_target(query: &'k Query<'_>, target: &'k Name) -> Self {
+        Self {
+            name: target.wire(),
+            ..Self::new(query)
+        }
+    }
+
     /// Whether an entry answers a query with this name and type.
     pub(in crate::serve) fn is_of(&self, entry: &Entry) -> bool {
         entry.answer.is_about_wire(self.name, self.rtype)
@@ -215,6 +223,13 @@ impl Entry {
         self.handoff.map(usize::from)
     }
 
+    /// The name that another pool is asked for, if only the start of its chain is used.
+    pub(in crate::serve) fn handed_off(&self) -> Option<Name> {
+        let last = self.handoff()?.checked_sub(1)?;
+        let (name, _) = self.answer.chain().nth(last)?;
+        Some(name)
+    }
+
     /// Whether its pool is asked for its name by these routes, and the same part of its chain is used.
     pub(super) fn follows(&self, routes: &Routes) -> bool {
         let (name, rtype) = self.answer.question();
@@ -264,12 +279,17 @@ impl Entry {
         now < self.expires
     }
 
+    /// Whether it is about to expire, and is not one with a very short TTL.
+    pub(super) fn is_late(&self, now: u32) -> bool {
+        let ttl = self.expires - self.stored;
+        let left = self.expires.saturating_sub(now);
+        ttl >= LEAST_REFRESHED && u64::from(left) * LATE_SHARE <= u64::from(ttl)
+    }
+
     /// Counts a hit if the answer is about to expire. True once, when such an answer is popular: it should be refreshed
     /// before clients have to wait for it.
     pub(in crate::serve) fn is_due(&self, now: u32) -> bool {
-        let ttl = self.expires - self.stored;
-        let left = self.expires.saturating_sub(now);
-        if ttl < LEAST_REFRESHED || u64::from(left) * LATE_SHARE > u64::from(ttl) {
+        if !self.is_late(now) {
             return false;
         }
         let hits = self.late_hits.load(Ordering::Relaxed);

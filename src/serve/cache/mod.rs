@@ -250,6 +250,19 @@ impl Cache {
         self.routes.load().of(key.name, key.rtype)
     }
 
+    /// The key of the name that another pool is asked for to complete a new answer, if what is held about that name is about
+    /// to expire. Parts of a chain that were received together become due at the same hit, of which only the first part
+    /// is refreshed; so the others follow. Nothing if another thread is writing there.
+    pub(super) fn next_due(&self, key: &Key, entry: &Entry, now: u32) -> Option<Key> {
+        let next = Key {
+            name: entry.handed_off()?.wire().into(),
+            ..key.clone()
+        };
+        let held = self.answers.try_peek(&next.as_ref()).ok()??;
+        let is_due = held.is_fresh(now) && held.is_late(now) && self.is_current(&held);
+        is_due.then_some(next)
+    }
+
     /// Keeps an answer if its TTL allows that. Older answers that it contradicts are no longer used, whether it is
     /// kept or not (RFC 8767, section 4). A late answer of a pool that is no longer asked for its name has no effect.
     pub fn insert(&self, key: Key, entry: Arc<Entry>) {

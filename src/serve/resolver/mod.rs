@@ -326,8 +326,12 @@ impl<O: Observer> ActiveQuery<O> {
                 let entry = Arc::new(resolver.pools.entry(answer, now, pool.id()));
                 // Cached before the waiters are answered, so that later queries find it.
                 cache.insert(key.clone(), Arc::clone(&entry));
+                let next = cache.next_due(key, &entry, now);
                 let outcome = Ok(entry);
                 let waiters = inflight.complete(query_id, &outcome).unwrap_or_default();
+                if let Some(next) = next.filter(|_| waiters.iter().any(Waiter::is_refresh)) {
+                    resolver.refresh(&next);
+                }
                 responder.deliver_paced(waiters, &outcome, restart).await;
             }
             Err(none) => {

@@ -24,11 +24,12 @@ use crate::wire::name::Name;
 use crate::wire::query::Query;
 
 mod aliases;
+mod refreshes;
 
 /// A query for `a`, type A, with EDNS.
 pub(crate) const PACKET: &[u8] =
     b"\0\x01\x01\0\0\x01\0\0\0\0\0\x01\x01a\0\0\x01\0\x01\0\0\x29\x04\xd0\0\0\0\0\0\0";
-const BOUNDS: Intake = Intake {
+pub(crate) const BOUNDS: Intake = Intake {
     min_ttl: 0,
     max_ttl: 86_400,
     max_negative_ttl: u32::MAX,
@@ -43,6 +44,8 @@ pub(crate) enum Fate {
     Fails(ExchangeError),
     /// The upstream never answers.
     Silent,
+    /// It answers at once that the name is an alias of the one with this letter, for 100 seconds.
+    LeadsTo(u8),
     /// It answers at that time, with this response code and no address.
     AnswersAt(Instant, u8),
 }
@@ -62,6 +65,14 @@ impl Connector for Fate {
                 tokio::time::sleep(patience).await;
                 Err(ExchangeError::Timeout)
             }),
+            Self::LeadsTo(target) => {
+                let head = b"\0\0\x81\x80\0\x01\0\x01\0\0\0\0";
+                let alias = b"\0\x01\xC0\x0C\0\x05\0\x01\0\0\0\x64\0\x03\x01";
+                let rtype = key.rtype().to_be_bytes();
+                let bytes = [head, key.name(), &rtype, alias, &[*target, 0]].concat();
+                let fit = Fit::Answer;
+                Box::pin(std::future::ready(Ok(Reply { bytes, fit })))
+            }
             Self::AnswersAt(instant, rcode) => {
                 let head = [0, 0, 0x81, 0x80 | rcode, 0, 1, 0, 0, 0, 0, 0, 0];
                 let rtype = key.rtype().to_be_bytes();

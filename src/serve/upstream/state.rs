@@ -89,6 +89,16 @@ pub struct OutageWatch {
 }
 
 impl OutageWatch {
+    /// Whether there was an outage at the last check, and no server gave usable answers since.
+    pub fn goes_on(&self, pool: &Pool) -> bool {
+        self.is_out && pool.is_failing()
+    }
+
+    /// Whether the next check asks the servers the test query. If not, there is no outage.
+    pub fn needs_test(&self, pool: &Pool) -> bool {
+        self.is_out || pool.is_failing()
+    }
+
     /// Whether no server gives usable answers. Takes as long as a query, for which `test` is the key.
     ///
     /// An outage ends if a server answers the test query, or if clients have got usable answers for a while. A

@@ -14,7 +14,7 @@ const FIRST_POSITIONS: usize = 32;
 /// take fewer than 200,000, but 238 names of 127 labels took two million.
 const MAX_STEPS: usize = 1 << 18;
 /// A compression pointer has fourteen bits (RFC 1035, section 4.1.4).
-const LAST_TARGET: usize = 0x3FFF;
+pub(in crate::wire) const LAST_TARGET: usize = 0x3FFF;
 
 /// The labels of a message that later names may point to.
 pub(in crate::wire) struct Compressor {
@@ -34,7 +34,8 @@ struct LabelPosition {
 impl Compressor {
     /// A compressor for a message that has this uncompressed name at offset `at`.
     pub(in crate::wire) fn of_name(name: &[u8], at: usize) -> Self {
-        let label_positions = label_starts(name).map(|start| LabelPosition {
+        let starts = label_starts(name).filter(|start| at + start <= LAST_TARGET);
+        let label_positions = starts.map(|start| LabelPosition {
             at: (at + start) as u16,
             len: (name.len() - start) as u16,
         });

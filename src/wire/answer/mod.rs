@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use self::chain::Chain;
 pub use self::chain::MAX_HOPS;
-pub(super) use self::compress::{Compressor, label_starts};
+pub(super) use self::compress::{Compressor, LAST_TARGET, label_starts};
 use self::destinations::{AddressRecords, DestinationCounts};
 pub(super) use self::rdata::{RdataLayout, copy as copy_data};
 pub use self::rdata::{is_same_data, is_well_formed};
@@ -284,6 +284,35 @@ impl Answer {
             true => record.is_dnssec() && own(&record) || signs_above(&record),
             false => record.is_dnssec() && record.section == 1,
         })
+    }
+
+    /// The records of the first `hops` hops of the chain: the CNAMEs, the DNAMEs that they follow from, and the signatures of
+    /// both.
+    pub(super) fn hop_records(&self, hops: usize) -> impl Iterator<Item = Record> {
+        let (mut last, mut count) = (None, 0);
+        self.records().map_while(move |record| {
+            let is_signature = record.signs(self.wire(), rtype::CNAME);
+            let is_of_last =
+                || last.is_some_and(|at| self.name_at(record.owner) == self.name_at(at));
+            let is_of_hop = match is_signature {
+                true => is_of_last(),
+                false => count < hops && record.section == 0,
+            };
+            if record.fields.rtype == rtype::CNAME {
+                (last, count) = (Some(record.owner), count + 1);
+            }
+            is_of_hop.then_some(record)
+        })
+    }
+
+    /// The proofs that a wildcard stands for the owners of the first `hops` hops, if one does (RFC 4035, section 3.1.3.3).
+    pub(super) fn hop_proofs(&self, hops: usize) -> impl Iterator<Item = Record> {
+        let is_expanded = |record: Record| record.signs_wildcard(self.wire());
+        let is_needed = self.hop_records(hops).any(is_expanded);
+        let records = self
+            .records()
+            .filter(|record| record.section == 1 && record.is_dnssec());
+        records.filter(move |record| is_needed && !record.signs(self.wire(), rtype::SOA))
     }
 
     /// The size of the message.

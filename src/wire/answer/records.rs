@@ -74,6 +74,13 @@ impl Record {
             && read_u16(message, self.fields.data) == Some(covered)
     }
 
+    /// Whether it is the signature of records that follow from a wildcard (RFC 4034, section 3.1.3).
+    pub(super) fn signs_wildcard(&self, message: &[u8]) -> bool {
+        let labels = message.get(self.fields.data + 3).copied().map(usize::from);
+        let owner = self.owner(message).map_or(0, |owner| owner.label_count());
+        self.is_signature() && self.fields.data + 4 <= self.fields.end && labels < Some(owner)
+    }
+
     /// Whether `name` is the owner. `None` if the owner is malformed.
     pub(super) fn is_owned_by(&self, message: &[u8], name: &Name) -> Option<bool> {
         is_name(message, self.owner, name)

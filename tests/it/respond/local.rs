@@ -5,8 +5,7 @@ use std::sync::Arc;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{A, AAAA, ANY, DS, HTTPS, MX, NS, PTR, SOA, TXT};
 use tapis::policy::effect::EffectAction;
-use tapis::policy::local::{LocalBuilder, LocalNames};
-use tapis::policy::record::LocalRecord;
+use tapis::policy::local::LocalNames;
 use tapis::policy::rule::Action;
 use tapis::stats::Count;
 use tapis::wire::flag;
@@ -15,6 +14,7 @@ use tapis::wire::name::Name;
 use super::ask::ask;
 use super::harness::{Harness, List, PERMITTED, harness, list};
 use super::upstream_answer::{a, cname, upstream_answer};
+use crate::support::local::local_names;
 
 /// The SOA record of a local zone.
 fn soa(zone: &str) -> String {
@@ -189,20 +189,12 @@ fn an_upstream_answer_that_leads_to_a_special_use_name_passes_unless_a_list_bloc
 
 /// A harness whose `router.example` has an address, and `tv.example` is an alias of `tv.example.net`.
 fn with_names(lists: impl IntoIterator<Item = List>) -> Harness {
-    let mut builder = LocalBuilder::new(&[], true);
-    let name = |text: &str| Name::from_text(text).expect("a name");
-    let mut add = |owner: &str, rtype: u16, data: &[u8]| {
-        let record = LocalRecord {
-            rtype,
-            ttl_secs: Some(60),
-            data: data.into(),
-        };
-        builder.add_record(&name(owner), record, 1);
-    };
-    add("router.example", 1, &[192, 0, 2, 7]);
-    add("tv.example", 5, name("tv.example.net").wire());
+    let target = Name::from_text("tv.example.net").expect("a name");
     let mut harness = harness(lists);
-    harness.snapshot.local = Arc::new(builder.finish());
+    harness.snapshot.local = local_names(&[
+        ("router.example", 1, &[192, 0, 2, 7]),
+        ("tv.example", 5, target.wire()),
+    ]);
     harness
 }
 

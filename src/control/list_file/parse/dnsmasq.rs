@@ -10,6 +10,7 @@ use crate::control::list_file::parse::not_applicable::{NotApplicable, Unusable};
 use crate::control::list_file::parse::pattern_rules::PatternRules;
 use crate::control::list_file::parse::rule::{ParsedRule, ParsedTrigger};
 use crate::control::list_file::parse::tally::{LineTally, Tally};
+use crate::names::public_suffix::{Section, covered};
 use crate::names::typed;
 use crate::policy::effect::{Effect, EffectAction};
 use crate::policy::record::LocalRecord;
@@ -90,6 +91,9 @@ impl Dnsmasq {
                     continue;
                 }
             };
+            if forwards && is_public(name, scope) {
+                continue;
+            }
             let alone;
             let effect = match &meaning {
                 Meaning::Block => None,
@@ -132,6 +136,13 @@ impl Dnsmasq {
     pub(super) fn finish(self, tally: &mut Tally, rule: &mut impl FnMut(ParsedRule<'_>)) {
         self.answers.finish(|_, scope, _| scope, tally, rule);
     }
+}
+
+/// Whether a rule covers a top-level domain or another suffix of a registry. To forward queries for all names below does not
+/// mean that none of them is to be blocked.
+fn is_public(name: &Name, scope: Scope) -> bool {
+    let is_registry = |(_, section)| section == Section::Icann;
+    scope != Scope::Exact && covered(name).is_some_and(is_registry)
 }
 
 /// The name and the value of an option; `None` if the line is none. Options may have the two dashes of the command line.

@@ -273,7 +273,16 @@ impl<'w, O: Observer> Waiting<'w, O> {
     /// Ends an in-flight query; its waiters are answered soon.
     fn complete(&mut self, query_id: QueryId, outcome: Outcome) {
         match self.worker.inflight.try_complete(&query_id, &outcome) {
-            Ok(waiters) => self.deferred.push_all(waiters, &outcome),
+            Ok(waiters) => {
+                let is_refresh = waiters.iter().flatten().any(Waiter::is_refresh);
+                if is_refresh && let Ok(entry) = &outcome {
+                    let shared = &self.worker.shared;
+                    let now = shared.clock.at(self.now);
+                    let next = shared.cache.next_due(&query_id.key, entry, now);
+                    next.into_iter().for_each(|next| self.refresh(next));
+                }
+                self.deferred.push_all(waiters, &outcome);
+            }
             Err(Locked) => self.uncompleted.push((query_id, outcome)),
         }
     }

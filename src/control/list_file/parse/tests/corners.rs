@@ -16,18 +16,23 @@ fn a_forwarded_name_of_dnsmasq_is_allowed_and_the_forwarding_is_ignored() {
                 server=/z.example/w.example/192.0.2.53#5353@eth0\n\
                 server=/#/192.0.2.53\n\
                 server=//192.0.2.53\n\
-                server=/a..b/192.0.2.53\n";
+                server=/a..b/192.0.2.53\n\
+                server=/com/co.uk/*.kawasaki.jp/q.example/192.0.2.53\n\
+                server=/org/#\n";
     let (rules, tally) = all(text, &of(Format::Dnsmasq));
     let expected = [
         "1 .x.example block",
         "2 .y.x.example allow",
         "3 .z.example allow",
         "3 .w.example allow",
+        // Whoever forwards all names of a registry does not mean to allow all of them.
+        "7 .q.example allow",
+        "8 .org allow",
     ];
     assert_eq!(rules, expected);
-    assert_eq!(tally.ignored, [(NotApplicable::Forward, 5)]);
+    assert_eq!(tally.ignored, [(NotApplicable::Forward, 6)]);
     let label = Bad::Typed(Mistyped::Name(NameError::EmptyLabel));
-    assert_eq!((bad(&tally), tally.lines), (vec![(6, label)], 6));
+    assert_eq!((bad(&tally), tally.lines), (vec![(6, label)], 8));
 }
 
 #[test]

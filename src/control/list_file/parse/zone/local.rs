@@ -96,8 +96,9 @@ impl ZoneLines<'_> {
             },
             Err(problem) => problem.to_string(),
         };
-        let shown = BadLine::excerpt(entry.unwrap_or_default());
-        self.report(number, &format!("{shown}: {problem}"));
+        // An entry that is not complete has no text.
+        let shown = entry.map_or_else(|_| String::new(), |text| BadLine::excerpt(text) + ": ");
+        self.report(number, &(shown + &problem));
     }
 
     fn report(&mut self, line: u32, problem: &str) {
@@ -234,7 +235,10 @@ mod tests {
                 "a CNAME b\na A 192.0.2.1",
                 "5: a.home.example: it has a CNAME record and other records",
             ),
-            ("a TXT \"x", "4: "),
+            (
+                "a TXT \"x",
+                "4: a quote or a parenthesis has no counterpart",
+            ),
         ] {
             let found = problems(line);
             assert_eq!(found.len(), 1, "{line}: {found:?}");
