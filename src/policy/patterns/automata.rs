@@ -3,8 +3,6 @@
 //! Tables of their own would lie scattered between the memory that their construction frees, so that the allocator could
 //! not return it to the system: with 5,000 patterns, that is 30 MB.
 
-use super::automaton::Automaton;
-
 /// Automata that report which of their patterns match. A row is a state, and a column is a class of bytes; the last column
 /// is for the end of the text. Row 0 is the state in which nothing can match any more.
 ///
@@ -22,7 +20,7 @@ pub(super) struct Automata {
     matches: Box<[u32]>,
 }
 
-/// One automaton.
+/// One of them.
 #[derive(Debug)]
 struct Head {
     /// The column of each byte. Texts have no byte above 127.
@@ -58,8 +56,35 @@ pub(super) struct Cell {
     pub(super) next: u16,
 }
 
-/// The memory that an automaton takes besides its tables, in bytes.
-pub(super) const HEAD: usize = size_of::<Head>();
+/// An automaton before its tables are joined with those of others.
+#[derive(Debug)]
+pub(super) struct Automaton {
+    /// The column of each byte. Texts have no byte above 127.
+    pub(super) columns: [u8; 128],
+    pub(super) rows: Vec<Row>,
+    pub(super) cells: Vec<Cell>,
+    /// The row at the start of a text.
+    pub(super) start: u16,
+    /// The first of the rows in which patterns match; they are at the end.
+    pub(super) first_match: u16,
+    /// The column for the end of the text.
+    pub(super) end: u8,
+    /// For each row from `first_match` on, where its patterns end in `matches`.
+    pub(super) ends: Vec<u32>,
+    /// Indices of patterns in the set, ascending for each row.
+    pub(super) matches: Vec<u32>,
+}
+
+impl Automaton {
+    /// The memory that it takes among others, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        size_of::<Head>()
+            + size_of_val(&*self.rows)
+            + size_of_val(&*self.cells)
+            + size_of_val(&*self.ends)
+            + size_of_val(&*self.matches)
+    }
+}
 
 impl Automata {
     /// Joins the tables of automata.

@@ -10,7 +10,7 @@ use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 use regex_syntax::hir::{Hir, Look, Repetition};
 
-use super::automata::{Cell, HEAD, Row};
+use super::automata::{Automaton, Cell, Row};
 use super::pattern::any;
 use super::text::TEXT;
 
@@ -22,25 +22,6 @@ const MAX_CELLS: usize = u16::MAX as usize;
 const NFA_LIMIT: usize = 1 << 20;
 const DFA_LIMIT: usize = 8 * MAX_CELLS;
 const DETERMINIZE_LIMIT: usize = 2 * DFA_LIMIT;
-
-/// An automaton before its tables are joined with those of others.
-#[derive(Debug)]
-pub(super) struct Automaton {
-    /// The column of each byte. Texts have no byte above 127.
-    pub(super) columns: [u8; 128],
-    pub(super) rows: Vec<Row>,
-    pub(super) cells: Vec<Cell>,
-    /// The row at the start of a text.
-    pub(super) start: u16,
-    /// The first of the rows in which patterns match; they are at the end.
-    pub(super) first_match: u16,
-    /// The column for the end of the text.
-    pub(super) end: u8,
-    /// For each row from `first_match` on, where its patterns end in `matches`.
-    pub(super) ends: Vec<u32>,
-    /// Indices of patterns in the set, ascending for each row.
-    pub(super) matches: Vec<u32>,
-}
 
 /// The automaton would be too large.
 #[derive(Debug)]
@@ -54,14 +35,6 @@ impl Automaton {
         let dfa = determinize(&hirs)?;
         let rows = Rows::new(&dfa)?;
         Ok(rows.into_automaton(&dfa, &indices))
-    }
-
-    /// The memory that it takes among others, in bytes.
-    pub(super) fn memory(&self) -> usize {
-        HEAD + size_of_val(&*self.rows)
-            + size_of_val(&*self.cells)
-            + size_of_val(&*self.ends)
-            + size_of_val(&*self.matches)
     }
 }
 

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use regex_syntax::hir::Hir;
 
-use super::automata::Automata;
-use super::automaton::{Automaton, TooLarge};
+use super::automata::{Automata, Automaton};
+use super::automaton::TooLarge;
 use super::error::{PatternError, Problem};
 use super::grams::{Grams, MAX_ENTRIES, Target, entry_count};
 use super::limits::{MAX_PATTERNS, MAX_UNFILTERED};
