@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::config::publish::Publish;
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
+use crate::policy::image::triggers::PatternGroup;
 use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
 use crate::policy::local::{LocalNames, is_special_use};
@@ -185,42 +186,61 @@ fn beyond(
     fresh: &[(&Arc<Image>, ImageSource)],
     is_optional: impl Fn(&str) -> bool,
 ) -> Vec<(String, TooLarge)> {
-    let mut cost = SearchCost::default();
-    if let Some(kept) = kept {
-        add_pattern_cost(kept, stays, &mut cost);
-    }
-    let (optional, required): (Vec<_>, Vec<_>) = fresh
-        .iter()
-        .partition(|(_, source)| is_optional(&source.name));
-    for (image, _) in required {
-        add_pattern_cost(image, |_| true, &mut cost);
-    }
-    let mut beyond = Vec::new();
-    for (image, source) in optional {
-        let before = cost.clone();
-        add_pattern_cost(image, |_| true, &mut cost);
-        if let Err(why) = cost.check() {
+    let fresh = fresh.iter();
+    let with_patterns = fresh.filter(|(image, _)| !image.pattern_groups().is_empty());
+    let (optional, required): (Vec<_>, Vec<_>) =
+        with_patterns.partition(|(_, source)| is_optional(&source.name));
+    let mut beyond: Vec<(String, TooLarge)> = Vec::new();
+    'count: loop {
+        let is_beyond = |name: &str| beyond.iter().any(|(list, _)| list == name);
+        let mut cost = SearchCost::default();
+        let stays = |name: &str| stays(name) || is_beyond(name);
+        add_kept_cost(kept, stays, &mut cost);
+        for (image, _) in &required {
+            add_pattern_cost(image, |_| true, &mut cost);
+        }
+        let left: Vec<_> = (optional.iter())
+            .filter(|(_, source)| !is_beyond(&source.name))
+            .collect();
+        for (image, source) in left {
+            let mut more = cost.clone();
+            add_pattern_cost(image, |_| true, &mut more);
+            let Err(why) = more.check() else {
+                cost = more;
+                continue;
+            };
             let list = source.name.as_str().into();
             beyond.push((source.name.clone(), TooLarge::PatternWork { list, why }));
-            cost = before;
-            if let Some(kept) = kept {
-                add_pattern_cost(kept, |list| list == source.name, &mut cost);
+            if add_kept_cost(kept, |list| list == source.name, &mut cost) {
+                // What is kept of it takes room from the lists before it.
+                continue 'count;
             }
         }
+        return beyond;
     }
-    beyond
 }
 
-/// Adds the work that patterns of an image can cause, of the lists that `counts` selects.
-fn add_pattern_cost(image: &Image, counts: impl Fn(&str) -> bool, cost: &mut SearchCost) {
+/// Adds the work of patterns that are kept. Returns whether there are any.
+fn add_kept_cost(
+    kept: Option<&Image>,
+    counts: impl Fn(&str) -> bool,
+    cost: &mut SearchCost,
+) -> bool {
+    kept.is_some_and(|kept| add_pattern_cost(kept, counts, cost))
+}
+
+/// Adds the work that patterns of an image can cause, of the lists that `counts` selects. Returns whether there are any.
+fn add_pattern_cost(image: &Image, counts: impl Fn(&str) -> bool, cost: &mut SearchCost) -> bool {
     let sources = &image.provenance().sources;
-    for group in image.pattern_groups() {
+    let of = |group: &&PatternGroup| {
         let (_, clause) = group.rules[0];
         let source = image.clauses().get(clause).source;
-        if counts(&sources[usize::from(source)].name) {
-            group.set.add_cost(cost);
-        }
-    }
+        counts(&sources[usize::from(source)].name)
+    };
+    let mut groups = image.pattern_groups().iter().filter(of).peekable();
+    let has_any = groups.peek().is_some();
+    groups.for_each(|group| group.set.add_cost(cost));
+    has_any
 }
 
 /// The provenance of a list, with what only its image tells.
@@ -301,7 +321,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::policy::effect::Effect;
+    use crate::policy::effect::{Effect, Tier};
 
     fn warned(listen: &str, allow: &str) -> Vec<String> {
         let text = format!("[server]\nlisten = [\"{listen}\"]\nallow = [{allow}]\n");
@@ -381,6 +401,64 @@ mod tests {
         assert_eq!(added.left_out.len(), 1);
         let required = join_fitting(Some(&joined), |_| true, fresh(&[128]), |_| false);
         assert!(required.joined.is_err() && required.left_out.is_empty());
+    }
+
+    #[test]
+    fn a_list_without_patterns_fits_whatever_the_old_rules_of_others_need() {
+        // Each tier of a list with patterns is one set. There is room for 128 sets of patterns.
+        let tiers = [
+            Tier::Usual,
+            Tier::First,
+            Tier::Important,
+            Tier::ImportantFirst,
+            Tier::Rewrite,
+        ];
+        let image = |list: &str, sets: usize| {
+            let mut builder = Builder::new();
+            let number = builder.source(ImageSource::named(list)).expect("few");
+            for tier in &tiers[..sets] {
+                let effect = Effect {
+                    tier: *tier,
+                    ..Effect::default()
+                };
+                let added = builder.insert_pattern("ads[0-9]", number, &effect);
+                added.expect("room");
+            }
+            Arc::new(builder.finish().expect("it fits alone"))
+        };
+        fn fresh(image: &Arc<Image>) -> (&Arc<Image>, ImageSource) {
+            (image, image.provenance().sources[0].clone())
+        }
+        let others: Vec<_> = (0..119)
+            .map(|list| image(&format!("list{list}"), 1))
+            .collect();
+        let old = [image("a", 5), image("b", 4)];
+        let first = join_fitting(
+            None,
+            |_| true,
+            others.iter().chain(&old).map(fresh).collect(),
+            |_| true,
+        );
+        let first = first.joined.expect("exactly all sets");
+        // The new `b` fits only without the old `a`, which stays because the new one does not fit.
+        let new = [
+            image("b", 5),
+            image("added", 5),
+            image("a", 5),
+            image("c", 0),
+        ];
+        let is_new = |name: &str| ["a", "b", "c"].contains(&name);
+        let fitting = join_fitting(
+            Some(&first),
+            |name| !is_new(name),
+            new.iter().map(fresh).collect(),
+            |_| true,
+        );
+        let left_out: Vec<_> = fitting.left_out.iter().map(|(list, _)| &**list).collect();
+        assert_eq!(left_out, ["added", "a", "b"]);
+        let joined = fitting.joined.expect("the old ones fit");
+        let sources = joined.provenance().sources.iter();
+        assert!(sources.into_iter().any(|source| source.name == "c"));
     }
 
     #[test]
