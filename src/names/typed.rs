@@ -88,6 +88,12 @@ pub fn is_address(text: &[u8]) -> bool {
     })
 }
 
+/// Whether the bytes may follow the `*` of a text that stands for all names with this end, such as `*ads.example`.
+pub fn is_ending(text: &[u8]) -> bool {
+    let is_usual = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    !text.is_empty() && text.iter().all(is_usual)
+}
+
 /// Parses a name without a scope prefix.
 fn parse_bare(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
     let ends_in_digit = matches!(text, [.., b'0'..=b'9'] | [.., b'0'..=b'9', b'.']);

@@ -17,6 +17,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &[
             "wire",
             "names",
+            "policy::local::special_use",
             "policy::patterns",
             "policy::record",
             "policy::rule",

@@ -1,4 +1,4 @@
-//! What is known of the keys of AdGuard Home.
+//! The known keys of AdGuard Home.
 
 use super::keys::Keys;
 

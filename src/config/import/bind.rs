@@ -128,7 +128,8 @@ pub(super) fn import(
 /// The policy zones of a `response-policy`, each with the options behind the block, which count if it has none of its own.
 fn policy_zones(option: &Statement) -> Vec<Statement> {
     let shared = &option.words[1..];
-    let zones = option.block.iter().cloned().map(|mut zone| {
+    let zones = option.block.iter().filter(|zone| zone.word(0) == "zone");
+    let zones = zones.cloned().map(|mut zone| {
         zone.words.extend_from_slice(shared);
         zone
     });
@@ -268,7 +269,7 @@ fn import_policies(context: &Context<'_>, statements: &[Statement], draft: &mut 
 fn is_known_of_zone(option: &Statement) -> bool {
     let is_read = matches!(
         option.word(0),
-        "type" | "file" | "forwarders" | "forward" | "primaries" | "masters" | "server-addresses"
+        "type" | "file" | "forwarders" | "primaries" | "masters" | "server-addresses"
     );
     let is_format = matches!(
         option.word(0),

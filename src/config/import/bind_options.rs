@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::bind_syntax::Statement;
-use super::draft::Draft;
+use super::draft::{Draft, SourceLine};
 use super::folder::Folder;
 use super::servers::{self, server};
 use crate::names::typed;
@@ -26,7 +26,6 @@ const PROCESS: &[&str] = &[
     "recursing-file",
     "querylog",
     "recursion",
-    "forward",
     "auth-nxdomain",
     "minimal-responses",
     "prefetch",
@@ -83,6 +82,8 @@ const NO_COUNTERPART: &[(&str, &str)] = &[
         "allow-query",
         "the clients of a zone are those of the server",
     ),
+    // Only `forward first` counts, see `is_turned_off`.
+    ("forward", "names are asked of the forwarders only"),
     ("allow-transfer", NO_SECONDARIES),
     ("also-notify", NO_SECONDARIES),
     ("notify", NO_SECONDARIES),
@@ -105,6 +106,10 @@ const NO_COUNTERPART: &[(&str, &str)] = &[
         "deny-answer-addresses",
         "write a policy zone with a rule on the answer's address (rpz-ip): see docs/rpz.md",
     ),
+    (
+        "ede",
+        "[block] ede is that of all lists, and `ede` of a [[list]] or [[feed]] its own",
+    ),
     ("deny-answer-aliases", "block the aliases with a list"),
     ("sortlist", "the order of records is that of upstream"),
     ("rrset-order", "the order of records is that of upstream"),
@@ -114,7 +119,19 @@ const NO_COUNTERPART: &[(&str, &str)] = &[
     ),
 ];
 
-/// What the options of all zones need.
+/// Options of policy zones that are read, or only say what is logged.
+const POLICY_OPTIONS: &[&str] = &[
+    "policy",
+    "max-policy-ttl",
+    "nsip-enable",
+    "nsdname-enable",
+    "recursive-only",
+    "break-dnssec",
+    "add-soa",
+    "log",
+];
+
+/// The settings of the whole configuration that the import of a zone reads.
 pub(super) struct Context<'f> {
     pub(super) folder: &'f Folder,
     pub(super) directory: Option<String>,
@@ -158,7 +175,7 @@ pub(super) fn import_option(option: &Statement, draft: &mut Draft) {
         "min-cache-ttl" => seconds(option, "min-ttl-secs", 0..=3600, draft),
         "max-ncache-ttl" => seconds(option, "max-negative-ttl-secs", 1..=604_800, draft),
         "max-stale-ttl" => seconds(option, "stale-secs", 0..=604_800, draft),
-        "response-policy" => {}
+        "response-policy" => report_policy_options(option, draft),
         "version" | "server-id" if !matches!(option.word(1), "none" | "hostname" | "") => {
             let key = if name == "version" { "version" } else { "id" };
             draft.set("server", key, option.word(1), line);
@@ -179,7 +196,7 @@ pub(super) fn import_option(option: &Statement, draft: &mut Draft) {
     }
 }
 
-/// Whether an option that permits something to other servers permits nothing.
+/// Whether an option without a counterpart has a value that turns it off, so that nothing is lost.
 pub(super) fn is_turned_off(option: &Statement) -> bool {
     let is_none = |item: &Statement| item.word(0) == "none";
     match option.word(0) {
@@ -187,7 +204,47 @@ pub(super) fn is_turned_off(option: &Statement) -> bool {
             option.block.iter().all(is_none)
         }
         "notify" => option.word(1) == "no",
+        "forward" => option.word(1) == "only",
         _ => false,
+    }
+}
+
+/// Reports the options of a `response-policy` and of its zones that do not carry over.
+fn report_policy_options(option: &Statement, draft: &mut Draft) {
+    report_unknown_policy_words(&option.words[1..], &option.line, draft);
+    for item in &option.block {
+        match item.word(0) {
+            "zone" => {
+                let options = item.words.get(2..).unwrap_or_default();
+                report_unknown_policy_words(options, &item.line, draft);
+            }
+            // The options of a module, `dnsrps-options`, have a block as well.
+            other => draft.leave(
+                &item.line,
+                format!("response-policy: {other}"),
+                why_left(other),
+            ),
+        }
+    }
+}
+
+/// Reports the options that are not known among those of a policy zone, each of which is followed by its value.
+fn report_unknown_policy_words(words: &[String], line: &SourceLine, draft: &mut Draft) {
+    let mut words = words.iter().map(String::as_str);
+    while let Some(option) = words.next() {
+        // The options of a module have a block instead of a value.
+        if option == "dnsrps-options" {
+            continue;
+        }
+        let value = words.next().unwrap_or_default();
+        if (option, value) == ("policy", "cname") {
+            // The target of the alias.
+            words.next();
+        }
+        if !POLICY_OPTIONS.contains(&option) {
+            let setting = format!("response-policy: {option} {value}");
+            draft.leave(line, setting, why_left(option));
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use super::keys::Keys;
 use super::servers::{self, server};
 use super::tree::{self, Node};
 
-/// What is known of its keys.
+/// The keys of all versions of the file.
 const KEYS: Keys = Keys {
     known: &[
         "upstreams.groups",
@@ -361,7 +361,7 @@ fn import_hosts(folder: &Folder, source: &Node, options: HostsOptions<'_>, draft
         return;
     }
     if text.contains("://") {
-        // What is no URL of the web may have a password as well.
+        // A text that is no URL of the web may have a password as well.
         let shown = WebUrl::parse(text).map_or("of a URL".to_owned(), |url| url.to_string());
         let reason = "hosts files are read from files only: download it, and name the file";
         return draft.leave(&source.line, format!("hostsFile {shown}"), reason);

@@ -1,4 +1,4 @@
-//! What is known of the keys of dnscrypt-proxy.
+//! The known keys of dnscrypt-proxy.
 
 use super::keys::Keys;
 

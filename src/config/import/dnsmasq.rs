@@ -196,7 +196,7 @@ fn names(option: &str, value: &str, line: &SourceLine, state: &mut State, draft:
             (None, Some(bare)) => ("*", bare),
             (None, None) => ("", text),
         };
-        if star == "*" && !bare.bytes().all(is_usual) {
+        if star == "*" && !typed::is_ending(bare.as_bytes()) {
             draft.leave(
                 line,
                 &shown,
@@ -229,11 +229,6 @@ fn names(option: &str, value: &str, line: &SourceLine, state: &mut State, draft:
             Err(error) => draft.leave(line, &shown, error.to_string()),
         }
     }
-}
-
-/// Whether a byte may follow the `*` of a name in a list.
-fn is_usual(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
 fn forward(text: &str, target: &str, line: &SourceLine, state: &mut State, draft: &mut Draft) {

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use toml_edit::{Array, Value};
 
 use super::draft_parts::{ForwardDraft, ListDraft, LocalDraft, NameIndex, Setting};
-use super::reverse::private_reverse_zones;
 use super::source::NotCarried;
+use crate::policy::local::special_use::private_reverse_zones;
 use crate::wire::name::Name;
 
 pub(super) use super::source::SourceLine;

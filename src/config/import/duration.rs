@@ -61,7 +61,7 @@ fn duration(text: &str) -> Option<i128> {
     Some(sign * total)
 }
 
-/// A decimal number, such as `1.5`, times a unit. What is less than a nanosecond is dropped.
+/// A decimal number, such as `1.5`, times a unit. Fractions of a nanosecond are dropped.
 fn product(number: &str, unit: i128) -> Option<i128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {

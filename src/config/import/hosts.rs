@@ -35,7 +35,7 @@ pub(super) struct HostsOptions<'t> {
     pub(super) without_loopback: bool,
 }
 
-/// What the lines of a file do.
+/// How many names of a file there are of each use.
 #[derive(Default)]
 struct UseCounts {
     /// Names with the unspecified address, which blocks.
@@ -45,7 +45,7 @@ struct UseCounts {
     others: usize,
 }
 
-/// What a line does.
+/// The effect of a line, by its address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
     Unspecified,

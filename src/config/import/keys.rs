@@ -3,7 +3,7 @@
 use super::draft::Draft;
 use super::tree::{Node, Value};
 
-/// What is known of a program's keys. A path such as `dns.port` is about the key and all keys in it.
+/// The known keys of a program. A path such as `dns.port` stands for the key and all keys in it.
 pub(super) struct Keys {
     /// Keys that are read, and those that say how the process runs, not what is answered.
     pub(super) known: &'static [&'static str],

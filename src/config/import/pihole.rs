@@ -1,6 +1,7 @@
 //! Imports the configuration of Pi-hole: `pihole.toml` of version 6, or `setupVars.conf` and the files beside it of
 //! version 5, with the exported tables of its database.
 
+use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::dnsmasq;
@@ -15,6 +16,7 @@ use super::pihole_keys::{self, KEYS};
 use super::reverse::reverse_zones;
 use super::servers::{self, server};
 use super::tree::{self, Node};
+use crate::names::scope::Scope;
 use crate::names::typed;
 
 const WEEK_SECS: i64 = 604_800;
@@ -144,8 +146,8 @@ fn import_v6(root: &Node, first: &SourceLine, draft: &mut Draft) {
     KEYS.report(root, draft);
 }
 
-/// The domain of the network, which is never forwarded, unless it has servers of its own. What it has of local names is
-/// answered.
+/// The domain of the network, which is never forwarded, unless it has servers of its own. Its local names are answered,
+/// and zones in it that have servers of their own are forwarded.
 fn local_domain(root: &Node, draft: &mut Draft) {
     let Some(node) = root
         .at(&["dns", "domain", "name"])
@@ -162,7 +164,13 @@ fn local_domain(root: &Node, draft: &mut Draft) {
             }
             draft.block(&name);
             let keys = vec![("format", "dnsmasq".into()), ("guards", "warn".into())];
-            let file = ("local-domain.conf".to_owned(), format!("local=/{name}/\n"));
+            let mut rules = format!("local=/{name}/\n");
+            let forwards = draft.forwards.iter();
+            for below in forwards.filter(|below| Scope::Below.reaches(&name, &below.zone)) {
+                // Lists precede forwarded zones, but in Pi-hole the longest name counts. Writing to memory does not fail.
+                let _ = writeln!(rules, "server=/{}/#", below.zone);
+            }
+            let file = ("local-domain.conf".to_owned(), rules);
             draft.file_list("local-domain", file, keys, &node.line);
         }
         _ => draft.leave(&node.line, format!("dns.domain.name {text}"), "not a name"),

@@ -1,4 +1,4 @@
-//! What is known of the keys of Pi-hole.
+//! The known keys of Pi-hole.
 
 use super::keys::Keys;
 

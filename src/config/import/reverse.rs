@@ -4,15 +4,6 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// The private networks whose reverse zones are answered locally, unless they are forwarded.
-const PRIVATE_REVERSE: &[&str] = &[
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "fd00::/8",
-    "fe80::/10",
-];
-
 /// The name of the reverse zone of a network, if its length is that of a zone; else those of the networks that it
 /// consists of, at most 256.
 pub(super) fn reverse_zones(network: IpNet) -> Vec<String> {
@@ -47,12 +38,6 @@ pub(super) fn reverse_zones(network: IpNet) -> Vec<String> {
         zones.push(text.collect::<String>() + suffix);
     }
     zones
-}
-
-/// The reverse zones of the private networks.
-pub(super) fn private_reverse_zones() -> impl Iterator<Item = String> {
-    let networks = PRIVATE_REVERSE.iter().filter_map(|text| text.parse().ok());
-    networks.flat_map(reverse_zones)
 }
 
 /// The name of the PTR record of an address.

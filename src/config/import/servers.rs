@@ -65,7 +65,7 @@ pub(super) fn server(text: &str) -> Result<String, String> {
     }
 }
 
-/// Splits host and port, which may be joined by `#`, `@` or `:`. What follows behind another `#` or `@` (a TLS name, an
+/// Splits host and port, which may be joined by `#`, `@` or `:`. The text behind another `#` or `@` (a TLS name, an
 /// interface) is dropped.
 fn split(text: &str) -> (&str, Option<&str>) {
     if let Some(rest) = text.strip_prefix('[') {

@@ -71,6 +71,9 @@ fn import_server(
                 }
                 draft.listen(sockets, line);
             }
+            // With `hide-identity` and `hide-version`, queries for them are refused, as without these keys.
+            "identity" | "version"
+                if last(&format!("hide-{}", attribute.key)).is_some_and(Attribute::is_yes) => {}
             "identity" | "version" => {
                 let key = if attribute.key == "identity" {
                     "id"

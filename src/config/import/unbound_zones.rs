@@ -6,8 +6,9 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::draft::{Draft, SourceLine};
-use super::reverse::{private_reverse_zones, reverse_name};
+use super::reverse::reverse_name;
 use crate::names::typed;
+use crate::policy::local::special_use::{is_below_special_use, is_special_use};
 use crate::wire::name::Name;
 
 /// The TTL of records that have none.
@@ -61,41 +62,13 @@ fn kind(text: &str) -> Option<ZoneKind> {
     })
 }
 
-/// The zones that Unbound, like this server, answers itself by default, besides the reverse zones of private networks.
-const OWN_ZONES: &[&str] = &[
-    "localhost",
-    "home.arpa",
-    "resolver.arpa",
-    "onion",
-    "test",
-    "invalid",
-    "0.in-addr.arpa",
-    "127.in-addr.arpa",
-    "254.169.in-addr.arpa",
-    "2.0.192.in-addr.arpa",
-    "100.51.198.in-addr.arpa",
-    "113.0.203.in-addr.arpa",
-    "255.255.255.255.in-addr.arpa",
-    "8.b.d.0.1.0.0.2.ip6.arpa",
-];
-
-/// Lets the names of a zone go to the general servers, if this server answers it, or a zone above it, itself.
+/// Lets the names of a zone go to the general servers, if this server, like Unbound, answers it, or a zone above it, itself.
 fn unblock(zone: &Name, line: &SourceLine, draft: &mut Draft) {
-    let text = zone.to_string();
-    for own in OWN_ZONES
-        .iter()
-        .map(|own| (*own).to_owned())
-        .chain(private_reverse_zones())
-    {
-        if text == own {
-            draft.push("special-use", "forward", &*text, line);
-        } else if text
-            .strip_suffix(&*own)
-            .is_some_and(|text| text.ends_with('.'))
-        {
-            // A part of such a zone is no zone of its own that could be removed.
-            draft.forward_generally(zone, true, line);
-        }
+    if is_special_use(zone) {
+        draft.push("special-use", "forward", zone.to_string(), line);
+    } else if is_below_special_use(zone) {
+        // A part of such a zone is no zone of its own that could be removed.
+        draft.forward_generally(zone, true, line);
     }
 }
 
@@ -287,7 +260,7 @@ fn text(data: &str) -> Option<String> {
     }
 }
 
-/// What follows a word, without the whitespace between.
+/// The text behind a word, without the whitespace between.
 fn after_word<'t>(text: &'t str, word: &str) -> &'t str {
     let start = word.as_ptr() as usize - text.as_ptr() as usize;
     text[start + word.len()..].trim()

@@ -32,7 +32,7 @@ pub struct Imported {
     pub config: String,
     /// The files that belong beside the configuration: their names and texts.
     pub files: Vec<(String, String)>,
-    /// What did not carry over, in the order in which it was read.
+    /// The settings that did not carry over, in the order in which it was read.
     pub left: Vec<NotCarried>,
 }
 

@@ -2,7 +2,7 @@
 //! zones. Zones that are forwarded to their own servers are known here, too, as they end a local zone.
 
 mod builder;
-mod special_use;
+pub(crate) mod special_use;
 #[cfg(test)]
 mod tests;
 mod tree;

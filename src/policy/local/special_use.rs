@@ -1,5 +1,6 @@
 //! The special-use zones, whose names never go upstream (RFC 6761, 6303, 7686, 8375, 9462).
 
+use crate::names::scope::Scope;
 use crate::wire::name::Name;
 
 /// How a special-use zone answers.
@@ -28,12 +29,17 @@ const NAMED: &[(&str, SpecialUseZone)] = &[
     ("home.arpa", SpecialUseZone::Empty),
 ];
 
-/// The IPv4 zones of RFC 6303, sections 4.1 and 4.2, without their suffix. Those of 172.16.0.0/12 are added by `all`.
+/// The IPv4 zones of private networks (RFC 6303, section 4.1), without their suffix. Those of 172.16.0.0/12 are added by
+/// `private_reverse_zones`.
+const PRIVATE_V4: &[&str] = &["10", "168.192"];
+
+/// The IPv6 zones of private networks and links (RFC 6303, sections 4.4 and 4.5), without their suffix.
+const PRIVATE_V6: &[&str] = &["d.f", "8.e.f", "9.e.f", "a.e.f", "b.e.f"];
+
+/// The other IPv4 zones of RFC 6303 (section 4.2), without their suffix.
 const REVERSE_V4: &[&str] = &[
     "0",
-    "10",
     "127",
-    "168.192",
     "254.169",
     "2.0.192",
     "100.51.198",
@@ -41,9 +47,9 @@ const REVERSE_V4: &[&str] = &[
     "255.255.255.255",
 ];
 
-/// The IPv6 zones of RFC 6303, sections 4.3 to 4.6, without their suffix. Those of `::` and `::1` are added
+/// The other IPv6 zones of RFC 6303 (section 4.6), without their suffix. Those of `::` and `::1` (section 4.3) are added
 /// by `all`.
-const REVERSE_V6: &[&str] = &["d.f", "8.e.f", "9.e.f", "a.e.f", "b.e.f", "8.b.d.0.1.0.0.2"];
+const REVERSE_V6: &[&str] = &["8.b.d.0.1.0.0.2"];
 
 /// The zones; the canary domain only if `canary` is set.
 pub(super) fn zones(canary: bool) -> impl Iterator<Item = (Name, SpecialUseZone)> {
@@ -60,18 +66,30 @@ pub fn is_special_use(name: &Name) -> bool {
     all().any(|(zone, _)| zone == text)
 }
 
-fn all() -> impl Iterator<Item = (String, SpecialUseZone)> {
-    let named = NAMED.iter().map(|&(text, kind)| (text.to_owned(), kind));
-    let v4 = REVERSE_V4
+/// Whether `name` is below a zone that is answered locally by default.
+pub(crate) fn is_below_special_use(name: &Name) -> bool {
+    zones(false).any(|(zone, _)| Scope::Below.reaches(&zone, name))
+}
+
+/// The reverse zones of private networks and links.
+pub(crate) fn private_reverse_zones() -> impl Iterator<Item = String> {
+    let v4 = PRIVATE_V4
         .iter()
         .map(|&zone| zone.to_owned())
-        .chain((16..32).map(|byte| format!("{byte}.172")))
-        .map(|zone| format!("{zone}.in-addr.arpa"));
+        .chain((16..32).map(|byte| format!("{byte}.172")));
+    let v6 = PRIVATE_V6.iter().map(|zone| format!("{zone}.ip6.arpa"));
+    v4.map(|zone| format!("{zone}.in-addr.arpa")).chain(v6)
+}
+
+fn all() -> impl Iterator<Item = (String, SpecialUseZone)> {
+    let named = NAMED.iter().map(|&(text, kind)| (text.to_owned(), kind));
+    let v4 = REVERSE_V4.iter().map(|zone| format!("{zone}.in-addr.arpa"));
     let loopback = ["0", "1"].map(|last| format!("{last}{}", ".0".repeat(31)));
     let v6 = REVERSE_V6
         .iter()
         .map(|&zone| zone.to_owned())
         .chain(loopback)
         .map(|zone| format!("{zone}.ip6.arpa"));
-    named.chain(v4.chain(v6).map(|zone| (zone, SpecialUseZone::Empty)))
+    let empty = private_reverse_zones().chain(v4).chain(v6);
+    named.chain(empty.map(|zone| (zone, SpecialUseZone::Empty)))
 }

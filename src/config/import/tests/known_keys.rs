@@ -250,6 +250,7 @@ server:
   local-zone: \"home.arpa\" static
   identity: one
   ip-ratelimit: 100
+  local-zone: \"1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa\" nodefault
 forward-zone:
   name: .
   forward-addr: 9.9.9.9
@@ -257,7 +258,7 @@ forward-zone:
     let imported_zones = imported(Tool::Unbound, &[("unbound.conf", text)]);
     assert_eq!(
         value(&imported_zones, "special-use", "forward"),
-        r#"["10.in-addr.arpa", "test"]"#
+        r#"["10.in-addr.arpa", "test", "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa"]"#
     );
     assert_eq!(
         sections(&imported_zones, "[[forward]]"),
@@ -296,4 +297,98 @@ zone \"b.rpz\" { type primary; file \"db\"; };
         "{lists:?}"
     );
     assert_left(&imported, &[(4, "allow-query-on"), (5, "nsip-enable no")]);
+}
+
+#[test]
+fn options_of_policy_zones_that_are_not_known_are_reported_once() {
+    let text = "\
+options {
+  response-policy {
+    zone \"a.rpz\" policy cname log.example log no ede forged;
+    zone \"b.rpz\" min-update-interval 5;
+  } qname-wait-recurse no nsip-wait-recurse yes max-policy-ttl 60;
+};
+zone \"a.rpz\" { type primary; file \"db\"; };
+zone \"b.rpz\" { type primary; file \"db\"; };
+";
+    let imported = imported(Tool::Bind, &[("named.conf", text), ("db", "")]);
+    assert_left(
+        &imported,
+        &[
+            (2, "response-policy: qname-wait-recurse no"),
+            (2, "response-policy: nsip-wait-recurse yes"),
+            (3, "response-policy: ede forged"),
+            (4, "response-policy: min-update-interval 5"),
+        ],
+    );
+    let all = left(&imported);
+    let options = all
+        .iter()
+        .filter(|(_, setting)| setting.starts_with("response-policy: "));
+    assert_eq!(options.count(), 4, "{all:?}");
+    let lists = sections(&imported, "[[list]]");
+    assert!(
+        lists[0].contains("policy = \"cname\"; cname = \"log.example\"; max-policy-ttl-secs = 60"),
+        "{lists:?}"
+    );
+}
+
+#[test]
+fn a_module_for_policy_zones_is_reported_and_is_no_zone() {
+    let text = "\
+options {
+  response-policy { zone \"a.rpz\"; } dnsrps-enable yes dnsrps-options { socket 1; } ;
+};
+zone \"a.rpz\" { type primary; file \"db\"; };
+";
+    let imported = imported(Tool::Bind, &[("named.conf", text), ("db", "")]);
+    assert_left(
+        &imported,
+        &[
+            (2, "response-policy: dnsrps-enable yes"),
+            (2, "response-policy: socket"),
+        ],
+    );
+    assert_eq!(sections(&imported, "[[list]]").len(), 1);
+}
+
+#[test]
+fn resolution_by_bind_itself_behind_its_forwarders_is_reported() {
+    let text = "\
+options {
+  forwarders { 9.9.9.9; };
+  forward first;
+};
+zone \"a.example\" { type forward; forward first; forwarders { 10.0.0.1; }; };
+zone \"b.example\" { type forward; forward only; forwarders { 10.0.0.1; }; };
+";
+    let imported_first = imported(Tool::Bind, &[("named.conf", text)]);
+    let expected = [(3, "forward"), (5, "zone a.example: forward")];
+    assert_left(&imported_first, &expected);
+    let only = text.replace("first", "only");
+    let imported_only = imported(Tool::Bind, &[("named.conf", &only)]);
+    let found = left(&imported_only);
+    let mut settings = found.iter().map(|(_, setting)| setting);
+    assert!(
+        !settings.any(|setting| setting.ends_with("forward")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn texts_that_unbound_hides_are_not_answered() {
+    let text = "\
+server:
+  hide-identity: yes
+  identity: one
+  version: two
+  hide-version: yes
+";
+    let hidden = imported(Tool::Unbound, &[("unbound.conf", text)]);
+    let shown = text.replace("yes", "no");
+    let shown = imported(Tool::Unbound, &[("unbound.conf", &shown)]);
+    for (key, expected) in [("id", r#""one""#), ("version", r#""two""#)] {
+        assert_eq!(value(&hidden, "server", key), "");
+        assert_eq!(value(&shown, "server", key), expected);
+    }
 }

@@ -1,4 +1,4 @@
-//! What other programs accept and this one does not is changed, and reported.
+//! Values that other programs accept and this one does not are changed, and reported.
 
 use super::{file, imported, left, sections, value};
 use crate::config::import::Tool;

@@ -150,3 +150,23 @@ fn a_database_without_exports_is_named() {
     );
     assert!(imported.left[1].reason.contains("docs/coming-from.md"));
 }
+
+#[test]
+fn a_forwarded_zone_within_the_domain_of_the_network_is_forwarded() {
+    let text = "\
+[dns]
+upstreams = [\"9.9.9.9\"]
+revServers = [
+  \"true,10.0.0.0/8,10.0.0.1,corp.lan\",
+  \"true,10.1.0.0/16,10.1.0.1,xlan\",
+]
+[dns.domain]
+name = \"lan\"
+local = true
+";
+    let imported = imported(Tool::Pihole, &[("pihole.toml", text)]);
+    assert_eq!(
+        file(&imported, "local-domain.conf"),
+        "local=/lan/\nserver=/corp.lan/#\n"
+    );
+}

@@ -183,10 +183,8 @@ fn pattern(text: &[u8]) -> Option<String> {
     let end = text
         .strip_prefix(b"*")
         .filter(|end| !end.starts_with(b"."))?;
-    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let end = from_utf8(end).ok().filter(|end| !end.is_empty())?;
-    let is_plain = end.bytes().all(is_usual);
-    is_plain.then(|| end.to_ascii_lowercase().replace('.', r"\.") + "$")
+    let end = from_utf8(end).ok().filter(|_| typed::is_ending(end))?;
+    Some(end.to_ascii_lowercase().replace('.', r"\.") + "$")
 }
 
 /// Parses one of the names of an option. dnsmasq applies an option to all names below as well.
