@@ -217,6 +217,9 @@ pub struct Refused {
     /// See [`Refusal::is_too_large`].
     #[serde(default)]
     pub is_too_large: bool,
+    /// See [`Refusal::may_be_damaged`].
+    #[serde(default)]
+    pub may_be_damaged: bool,
 }
 
 impl From<&Refusal> for Refused {
@@ -227,6 +230,7 @@ impl From<&Refusal> for Refused {
             transient: refusal.transient(),
             guards: refusal.guards(),
             is_too_large: refusal.is_too_large(),
+            may_be_damaged: refusal.may_be_damaged(),
         }
     }
 }
@@ -239,6 +243,7 @@ impl From<Refused> for Refusal {
             transient,
             guards,
             is_too_large,
+            may_be_damaged,
         } = refused;
         Self::FromCompiler {
             text,
@@ -246,6 +251,7 @@ impl From<Refused> for Refusal {
             transient,
             guards,
             is_too_large,
+            may_be_damaged,
         }
     }
 }

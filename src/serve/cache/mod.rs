@@ -252,7 +252,7 @@ impl Cache {
 
     /// The key of the name that another pool is asked for to complete a new answer, if what is held about that name is about
     /// to expire. Parts of a chain that were received together become due at the same hit, of which only the first part
-    /// is refreshed; so the others follow. Nothing if another thread is writing there.
+    /// is refreshed; so the others follow. `None` also while another thread writes to that part of the cache.
     pub(super) fn next_due(&self, key: &Key, entry: &Entry, now: u32) -> Option<Key> {
         let next = Key {
             name: entry.handed_off()?.wire().into(),

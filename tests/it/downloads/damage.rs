@@ -1,4 +1,7 @@
 //! Copies with other bytes than were downloaded: they are not served, and are downloaded again.
+//!
+//! The damage makes other names of the first ones: `worst.example` of `first.example`, `wopt.example` of `kept.example`, and
+//! `wo.example` of `n0.example`.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -6,12 +9,12 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::acceptance::rejected;
-use super::scene::{FIRST, Scene, copies, remove_images};
+use super::acceptance::{long, rejected};
+use super::scene::{FIRST, SECOND, Scene, copies, remove_images};
 use crate::support::client::{is_blocked, until};
 use crate::support::server::Server;
 use crate::support::tls::Security;
-use crate::support::web::{response, send};
+use crate::support::web::{page, response, send};
 
 /// The size of files that are large.
 const LARGE: usize = 1 << 20;
@@ -20,7 +23,7 @@ const LARGE: usize = 1 << 20;
 fn damage(path: &Path) {
     let file = OpenOptions::new().write(true).open(path).expect("a file");
     let time = file.metadata().expect("a file").modified().expect("a time");
-    file.write_all_at(b"worst", 0).expect("written");
+    file.write_all_at(b"wo", 0).expect("written");
     file.set_modified(time).expect("set");
 }
 
@@ -124,6 +127,23 @@ fn the_last_good_version_is_served_if_only_the_newest_one_is_damaged_and_not_if_
         });
         assert_eq!(is_blocked(server.address, "n7.example"), is_served, "{end}");
         assert!(!is_blocked(server.address, "second.example"), "{end}");
-        assert!(!is_blocked(server.address, "worst"), "{end}");
+        for damaged in ["wopt.example", "wo.example"] {
+            assert!(!is_blocked(server.address, damaged), "{end}: {damaged}");
+        }
     }
+}
+
+#[test]
+fn a_rejected_version_in_place_of_a_damaged_copy_ends_the_alarm_about_the_damage() {
+    let scene = scene(&long());
+    scene.web.serve(page(SECOND));
+    damage_copies(&scene.server);
+    until("the rejection", || {
+        let faults = &scene.list()["download"]["faults"];
+        *faults == json!([["rejected", 1], ["damaged", 1]])
+    });
+    assert_eq!(scene.list()["download"]["is_damaged"], false);
+    let alarms = scene.server.status()["alarms"].to_string();
+    assert!(!alarms.contains("ads: damaged: "), "{alarms}");
+    assert!(alarms.contains("shrunk"), "{alarms}");
 }

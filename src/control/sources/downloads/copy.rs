@@ -214,15 +214,17 @@ impl Copies {
         Ok(accepted)
     }
 
-    /// The versions whose files have other bytes than they were written with. Reads the files. One that can't be read is
-    /// reported when the list is.
+    /// The versions whose files have other bytes than they were written with, or can't be read. Reads the files.
     pub(super) fn damaged(&self, path: &Path) -> Vec<Which> {
         let is_damaged = |(which, version): &(Which, &Version)| {
             let file = match which {
                 Which::Newest => path.to_owned(),
                 Which::LastGood => good(path),
             };
-            file::digest(&file, None).is_ok_and(|digest| digest != version.digest)
+            match file::digest(&file, None) {
+                Ok(digest) => digest != version.digest,
+                Err(error) => is_of_file(&error),
+            }
         };
         let damaged = self.all().filter(is_damaged);
         damaged.map(|(which, _)| which).collect()
@@ -343,14 +345,22 @@ pub(crate) fn is_damaged(path: &Path, file: &Signature, digest: &str) -> bool {
     })
 }
 
+/// Whether an error of reading a file is a fault of the file. It is none that the file is missing, or that the system lacks
+/// what is needed to read any file.
+fn is_of_file(error: &io::Error) -> bool {
+    let of_system = [libc::ENOENT, libc::EMFILE, libc::ENFILE, libc::ENOMEM];
+    let code = error.raw_os_error();
+    code.is_none_or(|code| !of_system.contains(&code))
+}
+
 /// Logs that versions are damaged.
 pub(super) fn log_damage(list: &str, path: &Path) {
     let path = path.shown();
     tracing::error!(
         list,
         %path,
-        "a copy of the list is damaged: it has other bytes than were downloaded; it is removed, and the list is \
-         downloaded again; check the disk"
+        "a copy of the list is damaged: it can't be read, or has other bytes than were downloaded; it is removed, and \
+         the list is downloaded again; check the disk"
     );
 }
 
@@ -607,6 +617,17 @@ mod tests {
         let left = left.expect("a copy");
         assert_eq!((&*left.newest.sha256, left.accepted()), ("two", None));
         assert!(!good(&path).exists());
+    }
+
+    #[test]
+    fn a_version_that_can_not_be_read_is_damaged_but_a_missing_one_is_not() {
+        let (_folder, path, both) = two();
+        fs::remove_file(&path).expect("removed");
+        assert_eq!(both.damaged(&path), []);
+        fs::create_dir(&path).expect("created");
+        assert_eq!(both.damaged(&path), [Which::Newest]);
+        let error = io::Error::from_raw_os_error;
+        assert!(is_of_file(&error(libc::EIO)) && !is_of_file(&error(libc::EMFILE)));
     }
 
     #[test]

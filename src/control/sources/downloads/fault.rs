@@ -44,7 +44,7 @@ pub enum DownloadFault {
     NotWritten,
     /// The settings of TLS can't be used.
     TlsSettings,
-    /// A copy has other bytes than were downloaded.
+    /// A copy can't be read, or has other bytes than were downloaded.
     Damaged,
 }
 
@@ -193,7 +193,8 @@ impl DownloadFault {
             ),
             Self::Damaged => (
                 "damaged",
-                "a stored copy of the list had other bytes than were downloaded, so it is downloaded again",
+                "a stored copy of the list could not be read, or had other bytes than were downloaded, so it is \
+                 downloaded again",
                 "check the disk of the state directory",
             ),
         }

@@ -58,7 +58,7 @@ pub(super) struct Fetcher {
     slots: Arc<Slots>,
 }
 
-/// What is known about the copy of a list.
+/// The copies of a list, and whether they are whole.
 #[derive(Default)]
 pub(super) struct Look {
     /// The versions that are here.
@@ -67,7 +67,7 @@ pub(super) struct Look {
     pub(super) is_damaged: bool,
 }
 
-/// What a mirror has.
+/// The newest version of a mirror, compared with the versions that are here.
 pub(super) enum Fetched {
     /// The copy, which was in force, is the newest version.
     Confirmed(Copies),
@@ -99,13 +99,19 @@ impl Fetcher {
         })
     }
 
-    /// Looks at the copy that is there, and removes it if it is damaged.
-    pub(super) async fn look(&self, attempt: &Attempt) -> Look {
+    /// Looks at the copies that are there. If `is_check` is set, their files are read, and those that are damaged are removed.
+    pub(super) async fn look(&self, attempt: &Attempt, is_check: bool) -> Look {
         let (list, path, own) = (self.list.clone(), self.path.clone(), attempt.clone());
         let read = spawn_blocking(move || own.change(|| copy::read(&list, &path))).await;
         let Some(copies) = read.ok().flatten().flatten() else {
             return Look::default();
         };
+        if !is_check {
+            return Look {
+                copies: Some(copies),
+                is_damaged: false,
+            };
+        }
         // A large file takes seconds, so this does not hold the lock of the attempts.
         let _check = self.slots.checks.acquire().await;
         let (path, known) = (self.path.clone(), copies.clone());

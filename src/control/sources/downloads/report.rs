@@ -137,8 +137,8 @@ mod tests {
             is_damaged: true,
             ..report(None, [None, None])
         };
-        let expected = "ads: damaged: a stored copy of the list had other bytes than were downloaded, so it is \
-                        downloaded again; check the disk of the state directory";
+        let expected = "ads: damaged: a stored copy of the list could not be read, or had other bytes than were \
+                        downloaded, so it is downloaded again; check the disk of the state directory";
         assert_eq!(damaged.alarms("ads"), [expected]);
     }
 

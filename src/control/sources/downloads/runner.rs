@@ -14,11 +14,13 @@ use super::copy::Copies;
 use super::fault::{DownloadFault, Failure};
 use super::fetch::{Fetched, Fetcher};
 use super::report::{DownloadReport, MirrorReport};
-use super::verdict::{Replaced, Verdict};
+use super::verdict::{Reason, Replaced, Verdict};
 use crate::control::sources::feeds::repeats::Repeats;
 
 /// The pause after the first failure. It doubles with each further one, up to the refresh time.
 const AGAIN: Duration = Duration::from_secs(60);
+/// How long the copies are trusted. To check them, all of them are read.
+const TRUST: Duration = Duration::from_secs(24 * 3600);
 /// The part of the refresh time by which it varies, so that the servers of many installations are not asked at once.
 const JITTER: f64 = 0.1;
 
@@ -62,6 +64,8 @@ pub(super) struct Runner {
     is_current: Option<bool>,
     /// Whether a copy was damaged, and has not been downloaded again.
     is_damaged: bool,
+    /// When the copies were checked, and whole; `None` if they are to be checked.
+    checked: Option<Instant>,
     next: Instant,
     answered: u64,
 }
@@ -83,6 +87,7 @@ impl Runner {
             failures: 0,
             is_current: None,
             is_damaged: false,
+            checked: None,
             next: Instant::now(),
             answered,
         }
@@ -100,8 +105,9 @@ impl Runner {
             self.report(Activity::Idle);
             tokio::select! {
                 () = sleep_until(self.next) => {}
-                changed = self.links.requests.changed() => if changed.is_err() {
-                    return;
+                changed = self.links.requests.changed() => match changed {
+                    Ok(()) => self.checked = None,
+                    Err(_) => return,
                 },
                 _ = self.links.verdicts.changed() => {
                     self.take_verdict().await;
@@ -123,10 +129,15 @@ impl Runner {
         }
     }
 
-    /// Looks at the copy. If it is damaged, the mirrors are asked now.
+    /// Looks at the copies. If one is found to be damaged, the mirrors are asked now.
     async fn look(&mut self) {
-        let look = self.fetcher.look(&self.attempt).await;
+        let is_check = is_check_due(self.checked, Instant::now());
+        let look = self.fetcher.look(&self.attempt, is_check).await;
         self.copies = look.copies;
+        if is_check {
+            // A damaged file may still be there, if it can't be removed.
+            self.checked = (!look.is_damaged).then(Instant::now);
+        }
         if look.is_damaged {
             *self.counts.entry(DownloadFault::Damaged).or_default() += 1;
             (self.is_damaged, self.next) = (true, Instant::now());
@@ -163,9 +174,12 @@ impl Runner {
     /// The list was loaded for another reason than a download.
     async fn take_verdict(&mut self) {
         let verdict = self.links.verdicts.borrow_and_update().clone();
+        let is_suspect = verdict.as_ref().is_some_and(Verdict::is_suspect);
+        if is_suspect {
+            self.checked = None;
+        }
         if !self.is_open() && verdict != Some(Verdict::InForce) {
-            if let Some(Verdict::Rejected(_)) = verdict {
-                // It may be damaged.
+            if is_suspect {
                 self.look().await;
             }
             return;
@@ -233,6 +247,8 @@ impl Runner {
 
     /// Takes what a mirror has. Returns whether that is the newest version; an error if it is rejected.
     async fn settle(&mut self, fetched: Fetched) -> Result<bool, Failure> {
+        // Whichever version it is, there is no other one to download.
+        self.is_damaged = false;
         match fetched {
             Fetched::Confirmed(copies) => self.copies = Some(copies),
             Fetched::NotAccepted => {}
@@ -256,7 +272,7 @@ impl Runner {
         }
         self.judge_if_open().await;
         match &self.verdict {
-            Some(Verdict::Rejected(why)) => Err(Failure::new(DownloadFault::Rejected, why.clone())),
+            Some(Verdict::Rejected(why)) => Err(rejected(why)),
             _ => Ok(true),
         }
     }
@@ -281,7 +297,7 @@ impl Runner {
         if let Some(Verdict::Rejected(why)) = &self.verdict
             && self.is_current != Some(false)
         {
-            let failure = Failure::new(DownloadFault::Rejected, why.clone());
+            let failure = rejected(why);
             let newest = self.copies.as_ref().map(|copies| &copies.newest);
             let mut urls = self.fetcher.download.urls.iter();
             let index = urls.position(|url| newest.is_some_and(|newest| newest.is_from(url)));
@@ -314,8 +330,17 @@ impl Runner {
             Err(_) => None,
         };
         let Some(Verdict::InForce) = verdict else {
-            let unread = || Verdict::Postponed("the list has not been read".to_owned());
-            self.verdict = Some(verdict.unwrap_or_else(unread));
+            let unread = || {
+                Verdict::Postponed(Reason {
+                    text: "the list has not been read".to_owned(),
+                    is_suspect: false,
+                })
+            };
+            let verdict = verdict.unwrap_or_else(unread);
+            if verdict.is_suspect() {
+                self.checked = None;
+            }
+            self.verdict = Some(verdict);
             return;
         };
         if let Some(copies) = &mut self.copies {
@@ -334,7 +359,7 @@ impl Runner {
     /// A mirror has the newest version.
     fn succeed(&mut self, index: usize) {
         self.note_answer(index);
-        (self.failures, self.is_current, self.is_damaged) = (0, Some(true), false);
+        (self.failures, self.is_current) = (0, Some(true));
         let is_rejected = |fault: &Failure| fault.fault == DownloadFault::Rejected;
         for fault in &mut self.faults[index..] {
             // What that mirror sent was replaced.
@@ -405,7 +430,7 @@ impl Runner {
             is_current: self.is_current,
             is_damaged: self.is_damaged,
             waits: match &self.verdict {
-                Some(Verdict::Postponed(why)) => Some(why.clone()),
+                Some(Verdict::Postponed(why)) => Some(why.text.clone()),
                 _ => None,
             },
             faults: counts
@@ -414,6 +439,15 @@ impl Runner {
             answered: self.answered,
         });
     }
+}
+
+/// Whether the copies are to be checked, which were when they were last `checked`.
+fn is_check_due(checked: Option<Instant>, now: Instant) -> bool {
+    checked.is_none_or(|checked| now.saturating_duration_since(checked) >= TRUST)
+}
+
+fn rejected(why: &Reason) -> Failure {
+    Failure::new(DownloadFault::Rejected, why.text.clone())
 }
 
 /// The pause after an attempt that failed, when `failures` before it failed, too.
@@ -447,6 +481,14 @@ mod tests {
             "the server can't silence the list for good"
         );
         assert_eq!(minutes(0, Some(Duration::ZERO)), 1);
+    }
+
+    #[test]
+    fn copies_are_checked_once_a_day_unless_something_is_wrong_with_them() {
+        let now = Instant::now();
+        assert!(is_check_due(None, now));
+        assert!(!is_check_due(Some(now), now + 23 * HOUR));
+        assert!(is_check_due(Some(now), now + 24 * HOUR));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::control::guard::release::{Guard, Guards};
 use crate::control::list_file::file::FileError;
 use crate::control::list_file::parse::{ParsedRule, ParsedTrigger, Tally};
 use crate::control::list_file::signature::Signature;
-use crate::control::sources::deadline::Unanswered;
+use crate::control::sources::deadline::DEADLINE;
 use crate::control::sources::downloads::copy;
 use crate::control::sources::feeds::fault::Fault;
 use crate::control::sources::feeds::repeats::Repeats;
@@ -78,8 +78,10 @@ pub enum Refusal {
     /// Its file can't be read, or is no list.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The file system did not answer in time.
-    #[error("{path}: {late}; it is read when the file system answers", late = Unanswered::Late, path = .0.shown())]
+    /// It was not read in time. The file system may be slow, or its rules take long to compile.
+    #[error(
+        "{path}: reading it takes longer than {limit} s; unless it has many patterns, check the disk or the network \
+         mount; it is read in the background", limit = DEADLINE.as_secs(), path = .0.shown())]
     Unanswered(PathBuf),
     /// It has the rules of a feed, and no state of the zone has been transferred.
     #[error("{}: no transfer yet; its rules come into force after the first one", .0.shown())]
@@ -120,6 +122,8 @@ pub enum Refusal {
         guards: Guards,
         /// See [`is_too_large`](Self::is_too_large).
         is_too_large: bool,
+        /// See [`may_be_damaged`](Self::may_be_damaged).
+        may_be_damaged: bool,
     },
     /// A rollback holds the list.
     #[error(
@@ -192,6 +196,16 @@ impl Refusal {
         match self {
             Self::TooLarge { source, .. } => *source == TooLarge::Data,
             Self::FromCompiler { is_too_large, .. } => *is_too_large,
+            _ => false,
+        }
+    }
+
+    /// Whether its file may be damaged: it has other bytes than were downloaded, or the system can't read it.
+    pub fn may_be_damaged(&self) -> bool {
+        match self {
+            Self::Damaged(_) => true,
+            Self::File(error) => error.passing(),
+            Self::FromCompiler { may_be_damaged, .. } => *may_be_damaged,
             _ => false,
         }
     }
@@ -537,6 +551,18 @@ mod tests {
         let missing =
             load(&list(&missing), &guard_policy(), &[], Guards::ALL).expect_err("refused");
         assert!(missing.to_string().contains("/missing: "), "{missing}");
+    }
+
+    #[test]
+    fn a_list_that_is_not_read_in_time_is_not_called_a_fault_of_the_file_system() {
+        let late = Refusal::Unanswered("/lists/ads".into());
+        let expected = "/lists/ads: reading it takes longer than 10 s; unless it has many patterns, check the disk or \
+                        the network mount";
+        assert_eq!(
+            late.to_string(),
+            format!("{expected}; it is read in the background")
+        );
+        assert_eq!(late.without_server(), expected);
     }
 
     #[test]
