@@ -1,6 +1,6 @@
 //! Detects and reports outages of forwarded zones: times at which none of their servers gives usable answers.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
@@ -19,8 +19,7 @@ use crate::serve::upstream::pools::{ForwardPool, Forwarding, Pools};
 use crate::serve::upstream::state::OutageWatch;
 use crate::wire::rtype;
 
-/// The number of pools that are sent a test query at a time: of those with an outage of which nothing is heard, and of all
-/// others. So however many pools have an outage, that of another is found at once, and so is the end of one if clients get
+/// The number of pools that are sent a test query at a time: of those with a known outage, and of all others. So however many pools have an outage, that of another is found at once, and so is the end of one if clients get
 /// answers.
 const AT_ONCE: usize = 32;
 /// The number of alarms about single pools. All others are in one alarm.
@@ -30,13 +29,15 @@ const MOST_ALARMS: usize = 8;
 #[derive(Clone, Debug, Default)]
 pub(super) struct ForwardOutages(Arc<Mutex<Outages>>);
 
-/// By the first zone of the pool.
-type Outages = BTreeMap<String, ForwardOutage>;
+/// By pool: its zones may change while the outage lasts.
+type Outages = HashMap<PoolId, ForwardOutage>;
 
 #[derive(Debug)]
 struct ForwardOutage {
     since: Timestamp,
-    /// The zones, as they are shown.
+    /// The first zone.
+    zone: String,
+    /// All zones, as they are shown.
     zones: String,
     pool: Arc<Pool>,
 }
@@ -87,11 +88,13 @@ impl Check {
 }
 
 impl ForwardOutages {
-    /// The alarms for `status`.
+    /// The alarms for `status`, by first zone.
     pub(super) fn alarms(&self) -> Vec<String> {
         let outages = self.lock();
-        let shown = outages.iter().take(MOST_ALARMS);
-        let mut alarms: Vec<_> = shown.map(|(zone, outage)| outage.alarm(zone)).collect();
+        let mut sorted: Vec<_> = outages.values().collect();
+        sorted.sort_unstable_by(|one, other| one.zone.cmp(&other.zone));
+        let shown = sorted.into_iter().take(MOST_ALARMS);
+        let mut alarms: Vec<_> = shown.map(ForwardOutage::alarm).collect();
         if outages.len() > MOST_ALARMS {
             let more = (outages.len() - MOST_ALARMS) as u64;
             let more = counted(more, "other section", "other sections");
@@ -153,20 +156,19 @@ impl ForwardOutages {
             };
             watches.insert(id, watch);
         }
-        let is_used = |outage: &ForwardOutage| watches.contains_key(&outage.pool.id());
-        self.lock().retain(|_, outage| is_used(outage));
+        self.lock().retain(|id, _| watches.contains_key(id));
         due
     }
 
-    /// Notes whether there is an outage of a pool.
+    /// Notes whether there is an outage of a pool, and the zones that it has now.
     fn note(&self, of: &ForwardPool, is_out: bool) {
         let Some(zone) = of.zones.first().map(ToString::to_string) else {
             return;
         };
+        let zones = shown_zones(of);
         let mut outages = self.lock();
-        match (outages.remove(&zone), is_out) {
+        match (outages.remove(&of.pool.id()), is_out) {
             (None, true) => {
-                let zones = shown_zones(of);
                 let servers = describe_servers(&of.pool.state());
                 tracing::error!(
                     zones,
@@ -175,14 +177,22 @@ impl ForwardOutages {
                 );
                 let outage = ForwardOutage {
                     since: Timestamp::now(),
+                    zone,
                     zones,
                     pool: Arc::clone(&of.pool),
                 };
-                outages.insert(zone, outage);
+                outages.insert(of.pool.id(), outage);
             }
-            (Some(known), true) => _ = outages.insert(zone, known),
+            (Some(known), true) => {
+                let outage = ForwardOutage {
+                    zone,
+                    zones,
+                    ..known
+                };
+                outages.insert(of.pool.id(), outage);
+            }
             (Some(known), false) => {
-                let (zones, servers) = (&known.zones, usable(&of.pool.state()));
+                let servers = usable(&of.pool.state());
                 let seconds = seconds_since(known.since);
                 tracing::info!(
                     zones,
@@ -201,8 +211,8 @@ impl ForwardOutages {
 }
 
 impl ForwardOutage {
-    fn alarm(&self, zone: &str) -> String {
-        let zones = &self.zones;
+    fn alarm(&self) -> String {
+        let Self { zone, zones, .. } = self;
         let subject = Subject {
             server: &format!("server of [[forward]] zone {zones}"),
             queries: "queries for its names that are neither blocked nor in the cache",
@@ -276,6 +286,7 @@ mod tests {
     async fn an_outage_is_found_at_once_beside_hundreds_of_others() {
         let mut all: Vec<_> = (0..400).map(|number| dead(&format!("z{number}"))).collect();
         all.push(dead("late"));
+        let late = all[400].pool.id();
         let default = Pool::new(
             Vec::new(),
             Arc::new(Fate::Silent),
@@ -290,6 +301,7 @@ mod tests {
         let stop = CancellationToken::new();
         let following = tokio::spawn(outages.clone().follow(Arc::clone(&pools), stop.clone()));
         join_all(all[..400].iter().map(ask)).await;
+        let has_late = |outages: &Outages| outages.contains_key(&late);
         let until = async |is_so: &dyn Fn(&Outages) -> bool| {
             let start = tokio::time::Instant::now();
             while !is_so(&outages.lock()) {
@@ -299,7 +311,7 @@ mod tests {
         };
         until(&|outages| outages.len() == 400).await;
         ask(&all[400]).await;
-        let found = until(&|outages| outages.contains_key("late")).await;
+        let found = until(&has_late).await;
         assert!(found < PERIOD + 2 * TIMEOUT, "{found:?}");
         // Those that are removed are forgotten, whether a check runs or not.
         pools.replace(Forwarding::new(all.split_off(400)));
@@ -307,6 +319,46 @@ mod tests {
         assert!(forgotten <= 2 * PERIOD, "{forgotten:?}");
         stop.cancel();
         following.await.expect("it ends");
-        assert!(outages.lock().contains_key("late"));
+        assert!(has_late(&outages.lock()));
+    }
+
+    /// The same pool with other zones.
+    fn with_zones(of: &ForwardPool, zones: &[&str]) -> ForwardPool {
+        let zones = zones.iter().map(|zone| Name::from_text(zone));
+        ForwardPool {
+            zones: zones.collect::<Result<_, _>>().expect("names"),
+            pool: Arc::clone(&of.pool),
+        }
+    }
+
+    /// The zones of all alarms.
+    fn alarmed(outages: &ForwardOutages) -> Vec<String> {
+        let alarms = outages.alarms();
+        let zones = alarms.iter().map(|alarm| {
+            let (_, rest) = alarm.split_once("[[forward]] zone ").expect("zones");
+            let (zones, _) = rest.split_once(" has given").expect("an alarm");
+            zones.to_owned()
+        });
+        zones.collect()
+    }
+
+    #[test]
+    fn an_outage_stays_that_of_its_servers_when_their_zones_change() {
+        let outages = ForwardOutages::default();
+        let one = dead("a");
+        outages.note(&with_zones(&one, &["a", "b"]), true);
+        assert_eq!(alarmed(&outages), ["a and 1 more"]);
+        outages.note(&with_zones(&one, &["b"]), true);
+        assert_eq!(alarmed(&outages), ["b"]);
+        // Other servers that have the first zone now answer, and then they don't.
+        let other = dead("a");
+        outages.note(&other, false);
+        assert_eq!(alarmed(&outages), ["b"]);
+        outages.note(&other, true);
+        assert_eq!(alarmed(&outages), ["a", "b"]);
+        outages.note(&with_zones(&one, &["b"]), false);
+        assert_eq!(alarmed(&outages), ["a"]);
+        outages.note(&with_zones(&other, &["c", "a"]), false);
+        assert!(alarmed(&outages).is_empty());
     }
 }

@@ -22,8 +22,8 @@ use crate::wire::{Rcode, rtype};
 
 /// The result of a lookup or of a resolution for the target of an alias.
 pub(super) enum Target {
-    /// An answer within its TTL, and whether it should be refreshed.
-    Answered(Arc<Entry>, bool),
+    /// An answer within its TTL.
+    Answered(Arc<Entry>),
     /// Upstream did not answer. The failure is `None` if upstream was not asked for the target. There may be a stale
     /// answer. The last field is true if the failure comes from the cache.
     Failed(Option<Arc<Failure>>, Option<Arc<Entry>>, bool),
@@ -75,7 +75,7 @@ impl Target {
             |stale: &Option<Arc<Entry>>| stale.as_ref().is_none_or(|entry| key.is_of(entry));
         match resolution {
             Resolution::Answered(entry) if key.is_of(entry) => {
-                Some(Self::Answered(Arc::clone(entry), false))
+                Some(Self::Answered(Arc::clone(entry)))
             }
             Resolution::Failed(failure, stale) if usable(stale) => {
                 let failure = Some(Arc::clone(failure));
@@ -92,7 +92,7 @@ impl Target {
 impl From<Lookup> for Target {
     fn from(lookup: Lookup) -> Self {
         match lookup {
-            Lookup::Fresh(entry, due) => Self::Answered(entry, due),
+            Lookup::Fresh(entry) => Self::Answered(entry),
             Lookup::Failed(failure, stale) => Self::Failed(Some(failure), stale, true),
             Lookup::Miss(stale) => Self::Missing(stale),
         }
@@ -109,7 +109,7 @@ struct Sent {
 /// The answers of which the records of a rule's target consist. Each but the last ends at a name that another pool is asked for.
 struct TargetAnswers {
     parts: ArrayVec<Sent, MAX_HOPS>,
-    /// The first part that should be refreshed. When it arrives, later parts are refreshed that are about to expire.
+    /// The first part that should be refreshed. The hit does not count for later parts: the next one may refresh them.
     due: Option<Key>,
     /// The name that no part is about; `None` if the answer is complete.
     open: Option<Name>,
@@ -155,7 +155,7 @@ impl Sent {
     }
 }
 
-/// What prevents an answer about the target of a rule.
+/// Why there is no answer about the target of a rule.
 enum TargetStep {
     /// Upstream must be asked for this; there may be a stale answer.
     Resolve(Key, Option<Arc<Entry>>),
@@ -208,11 +208,11 @@ impl AnswerContext<'_, '_> {
         })
     }
 
-    /// Finds the answers about the target of a rule, up to a local name. The outer `None` means that `lookup` would have to
+    /// Finds the answers about the target of a rule, up to a local name, or until the chain would be too long. The outer `None` means that `lookup` would have to
     /// wait.
     ///
     /// # Errors
-    /// What prevents an answer about the target.
+    /// Why there is no answer about the target.
     fn find_target(
         &self,
         place: &BlockedAt<'_>,
@@ -221,14 +221,19 @@ impl AnswerContext<'_, '_> {
         lookup: impl Fn(KeyRef<'_>, bool) -> Option<Target>,
     ) -> Option<Result<(), TargetStep>> {
         let mut is_stale = place.stale_code().is_some();
+        // The chain up to the alias, and the alias.
+        let mut hops = place.hops() + 1;
         while let Some(name) = &found.open {
             let is_local = self.policy.local().lookup(name, self.query.rtype).is_some();
-            if is_local || found.parts.is_full() {
+            if is_local {
                 break;
             }
             let key = KeyRef::of_alias(self.query, name);
             let (sent, is_due) = match lookup(key, is_stale)? {
-                Target::Answered(entry, due) => (Sent::fresh(entry), due),
+                Target::Answered(entry) => {
+                    let is_due = found.due.is_none() && entry.is_due(self.now);
+                    (Sent::fresh(entry), is_due)
+                }
                 Target::Failed(_, Some(stale), _) => (Sent::stale(stale), false),
                 Target::Stale(stale) => (Sent::stale(stale), true),
                 Target::Missing(stale) => {
@@ -242,12 +247,14 @@ impl AnswerContext<'_, '_> {
             if is_due && found.due.is_none() {
                 found.due = Some(key.to_key());
             }
-            if self.leads_back(place, target, found, &sent) {
+            hops += sent.names().count();
+            if hops > MAX_HOPS || self.leads_back(place, target, found, &sent) {
                 break;
             }
             is_stale |= sent.stale_ttl.is_some();
             found.open = sent.entry.handed_off();
-            found.parts.push(sent);
+            // Each part but the last has a hop, so there is room.
+            let _ = found.parts.try_push(sent);
         }
         Some(Ok(()))
     }

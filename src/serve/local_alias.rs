@@ -38,7 +38,7 @@ struct Chain<'l> {
     parts: ArrayVec<Part<'l>, MAX_HOPS>,
     /// Whether it has local aliases. No signature covers them, so none is asked for about the names behind them.
     is_local: bool,
-    /// The first part that should be refreshed. When it arrives, later parts are refreshed that are about to expire.
+    /// The first part that should be refreshed. The hit does not count for later parts: the next one may refresh them.
     due: Option<Key>,
     end: End<'l>,
     /// The INFO-CODE that it is sent with, if a part of it is stale.
@@ -243,7 +243,10 @@ impl<'a> AnswerContext<'a, '_> {
                 false => KeyRef::of_target(self.query, &target),
             };
             let (entry, is_stale, is_due) = match lookup(key, chain.stale_code.is_some())? {
-                Target::Answered(entry, due) => (entry, false, due),
+                Target::Answered(entry) => {
+                    let is_due = chain.due.is_none() && entry.is_due(self.now);
+                    (entry, false, is_due)
+                }
                 Target::Stale(entry) => (entry, true, true),
                 Target::Failed(_, Some(entry), _) => (entry, true, false),
                 Target::Missing(stale) => return Some(Step::Resolve(key.to_key(), stale)),

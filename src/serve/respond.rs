@@ -135,7 +135,7 @@ pub(super) fn try_answer<'a>(
         return finish(&context, written, target, out);
     }
     let lookup = cache.try_lookup(context.query, now)?;
-    if let Lookup::Fresh(entry, _) = &lookup {
+    if let Lookup::Fresh(entry) = &lookup {
         worker_cache.insert(location, context.query, entry, now);
     }
     let written = written(&context, &lookup, Attempt::First, out);
@@ -238,7 +238,7 @@ fn written<'w>(
     out: &mut Vec<u8>,
 ) -> Written<'w> {
     match lookup {
-        Lookup::Fresh(entry, due) => match context.hit(entry, *due, out) {
+        Lookup::Fresh(entry) => match context.hit(entry, entry.is_due(context.now), out) {
             // Upstream was asked for a name that the answer leads to.
             Written::Unfinished(handoff) if attempt != Attempt::First => {
                 let count = Count::Resolved;

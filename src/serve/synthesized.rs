@@ -163,6 +163,14 @@ impl BlockedAt<'_> {
         target.map_or_else(|| asked.clone(), |(name, _)| name)
     }
 
+    /// The number of hops up to this place.
+    pub(super) fn hops(&self) -> usize {
+        match self {
+            Self::Question => 0,
+            Self::Target { hops, .. } => *hops,
+        }
+    }
+
     /// The INFO-CODE that says that the chain is stale.
     pub(super) fn stale_code(&self) -> Option<u16> {
         match self {

@@ -52,8 +52,8 @@ struct HeldFailure {
 /// The result of a lookup.
 #[derive(Clone, Debug)]
 pub enum Lookup {
-    /// An answer within its TTL, and whether it should be refreshed.
-    Fresh(Arc<Entry>, bool),
+    /// An answer within its TTL.
+    Fresh(Arc<Entry>),
     /// A recent failure, and perhaps a stale answer that may be used instead.
     Failed(Arc<Failure>, Option<Arc<Entry>>),
     /// Upstream must be asked; perhaps there is a stale answer that may be used if that fails.
@@ -222,10 +222,7 @@ impl Cache {
         failure: impl FnOnce() -> Result<Option<HeldFailure>, E>,
     ) -> Result<Lookup, E> {
         let stale = match self.of_pool(entry) {
-            Some(entry) if entry.is_fresh(now) => {
-                let due = entry.is_due(now);
-                return Ok(Lookup::Fresh(entry, due));
-            }
+            Some(entry) if entry.is_fresh(now) => return Ok(Lookup::Fresh(entry)),
             Some(entry) if entry.may_be_stale(now, self.stale_secs.load(Ordering::Relaxed)) => {
                 let stale_secs = self.stale_secs.load(Ordering::Relaxed);
                 stale::find(key, entry, now, stale_secs, &peek)?
@@ -250,9 +247,10 @@ impl Cache {
         self.routes.load().of(key.name, key.rtype)
     }
 
-    /// The key of the name that another pool is asked for to complete a new answer, if what is held about that name is about
-    /// to expire. Parts of a chain that were received together become due at the same hit, of which only the first part
-    /// is refreshed; so the others follow. `None` also while another thread writes to that part of the cache.
+    /// The key of the name that another pool is asked for to complete a new answer, if the cached answer about that name is
+    /// about to expire. A hit refreshes one part of a chain. If the next part has about the same age and TTL, it is then
+    /// refreshed without waiting for another hit. All other parts are refreshed by later hits. `None` if another thread is
+    /// writing where that answer would be.
     pub(super) fn next_due(&self, key: &Key, entry: &Entry, now: u32) -> Option<Key> {
         let next = Key {
             name: entry.handed_off()?.wire().into(),

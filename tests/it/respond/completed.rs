@@ -135,24 +135,67 @@ fn the_chain_of_a_rule_ends_with_the_records_of_a_local_name() {
 }
 
 #[test]
+fn the_chain_of_a_rule_has_at_most_sixteen_names() {
+    let scene = with_garden();
+    let name_in = |zone: &str, number: usize| match number {
+        0 => GARDEN.to_owned(),
+        number => format!("n{number}.{zone}"),
+    };
+    for (part, number) in (0..20).step_by(2).enumerate() {
+        let (zone, next, pool) = match part % 2 {
+            0 => ("example", "corp.example", DEFAULT),
+            _ => ("corp.example", "example", scene.corp),
+        };
+        let names = [
+            name_in(zone, number),
+            name_in(zone, number + 1),
+            name_in(next, number + 2),
+        ];
+        let hops = names
+            .windows(2)
+            .map(|pair| cname(&pair[0], 300, pair[1].as_str()));
+        let said = upstream_answer(&names[0], A).answers(hops);
+        scene.learn(ask(&names[0], A), said, (pool, 0));
+    }
+    let decoded = scene.harness.answer(ask("bad.example", A));
+    // That of the rule, and those of seven answers. The next answer has one more than there is room for.
+    assert_eq!(decoded.answers().len(), 15);
+}
+
+#[test]
 fn each_part_of_a_completed_chain_is_refreshed() {
     let (start, end) = ("www.example", "end.example");
-    let scene = scene([]);
-    scene.learn(ask(start, A), alias(start, WWW), (DEFAULT, 0));
-    scene.learn(ask(WWW, A), alias(WWW, end), (scene.corp, 0));
-    scene.learn(ask(end, A), address(end, 7, 3000), (DEFAULT, 0));
+    for (ttl, end_ttl, second) in [(300, 3000, WWW), (3000, 300, end)] {
+        let scene = scene([]);
+        let middle = upstream_answer(WWW, A).answers([cname(WWW, ttl, end)]);
+        scene.learn(ask(start, A), alias(start, WWW), (DEFAULT, 0));
+        scene.learn(ask(WWW, A), middle, (scene.corp, 0));
+        scene.learn(ask(end, A), address(end, 7, end_ttl), (DEFAULT, 0));
+        let hit = || {
+            let packet = ask(start, A).packet();
+            scene.harness.take(290, PERMITTED, &packet)
+        };
+        hit().reply();
+        // Two are due; the second is refreshed by the next hit, whether it follows the first one or not.
+        assert_eq!(shown(&hit().refreshed()), start);
+        scene.learn(ask(start, A), alias(start, WWW), (DEFAULT, 290));
+        assert_eq!(shown(&hit().refreshed()), second);
+        hit().reply();
+    }
+}
+
+#[test]
+fn each_part_of_the_chain_of_a_rule_is_refreshed() {
+    let scene = with_garden();
+    scene.learn(ask(WWW, A), address(WWW, 7, 300), (scene.corp, 0));
     let hit = || {
-        let packet = ask(start, A).packet();
+        let packet = ask("bad.example", A).packet();
         scene.harness.take(290, PERMITTED, &packet)
     };
     hit().reply();
-    // Two are due; the second is when the first arrives.
-    assert_eq!(shown(&hit().refreshed()), start);
-    hit().reply();
-    scene.learn(ask(start, A), alias(start, WWW), (DEFAULT, 290));
-    scene.learn(ask(WWW, A), alias(WWW, end), (scene.corp, 0));
-    hit().reply();
+    assert_eq!(shown(&hit().refreshed()), GARDEN);
     assert_eq!(shown(&hit().refreshed()), WWW);
+    hit().reply();
 }
 
 /// A CNAME record with its signature, in an answer that upstream validated.

@@ -91,7 +91,7 @@ impl Dnsmasq {
                     continue;
                 }
             };
-            if forwards && is_public(name, scope) {
+            if forwards && pattern.is_none() && is_public(name, scope) {
                 continue;
             }
             let alone;

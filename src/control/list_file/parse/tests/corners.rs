@@ -18,7 +18,8 @@ fn a_forwarded_name_of_dnsmasq_is_allowed_and_the_forwarding_is_ignored() {
                 server=//192.0.2.53\n\
                 server=/a..b/192.0.2.53\n\
                 server=/com/co.uk/*.kawasaki.jp/q.example/192.0.2.53\n\
-                server=/org/#\n";
+                server=/org/#\n\
+                server=/com/*corp.example/192.0.2.53\n";
     let (rules, tally) = all(text, &of(Format::Dnsmasq));
     let expected = [
         "1 .x.example block",
@@ -28,11 +29,12 @@ fn a_forwarded_name_of_dnsmasq_is_allowed_and_the_forwarding_is_ignored() {
         // Whoever forwards all names of a registry does not mean to allow all of them.
         "7 .q.example allow",
         "8 .org allow",
+        r"9 /corp\.example$/ allow",
     ];
     assert_eq!(rules, expected);
-    assert_eq!(tally.ignored, [(NotApplicable::Forward, 6)]);
+    assert_eq!(tally.ignored, [(NotApplicable::Forward, 7)]);
     let label = Bad::Typed(Mistyped::Name(NameError::EmptyLabel));
-    assert_eq!((bad(&tally), tally.lines), (vec![(6, label)], 8));
+    assert_eq!((bad(&tally), tally.lines), (vec![(6, label)], 9));
 }
 
 #[test]
