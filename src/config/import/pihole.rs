@@ -167,7 +167,8 @@ fn local_domain(root: &Node, draft: &mut Draft) {
             let mut rules = format!("local=/{name}/\n");
             let forwards = draft.forwards.iter();
             for below in forwards.filter(|below| Scope::Below.reaches(&name, &below.zone)) {
-                // Lists precede forwarded zones, but in Pi-hole the longest name counts. Writing to memory does not fail.
+                // Lists precede forwarded zones, but in Pi-hole the longest name counts.
+                // Writing to memory does not fail.
                 let _ = writeln!(rules, "server=/{}/#", below.zone);
             }
             let file = ("local-domain.conf".to_owned(), rules);

@@ -62,7 +62,8 @@ fn kind(text: &str) -> Option<ZoneKind> {
     })
 }
 
-/// Lets the names of a zone go to the general servers, if this server, like Unbound, answers it, or a zone above it, itself.
+/// Lets the names of a zone go to the general servers, if this server, like Unbound, answers it, or a zone above it,
+/// itself.
 fn unblock(zone: &Name, line: &SourceLine, draft: &mut Draft) {
     if is_special_use(zone) {
         draft.push("special-use", "forward", zone.to_string(), line);
