@@ -64,6 +64,7 @@ fn is_whole_again(server: &Server, expected: &str) {
         download["faults"] == json!([["damaged", 1]])
             && download["is_current"] == true
             && download["is_damaged"] == false
+            && download["is_active"] == false
     });
     assert!(server.log().contains("a copy of the list is damaged"));
 }
