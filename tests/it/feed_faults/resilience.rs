@@ -491,8 +491,8 @@ fn a_transfer_that_takes_minutes_is_logged_while_it_goes_on() {
     let held = gates.clone();
     // A primary that sends less than 60 KiB a minute is given up.
     scene.versions.replace(|zone| {
-        zone.records = numbered(3500);
-        zone.per_message = 700;
+        zone.records = numbered(5000);
+        zone.per_message = 1000;
     });
     let newest = scene.versions.clone();
     scene.primary.play(move |asked| {
@@ -506,16 +506,19 @@ fn a_transfer_that_takes_minutes_is_logged_while_it_goes_on() {
         steps.flatten().collect()
     });
     refresh(&scene.server);
-    for (gate, records) in gates.iter().zip([700, 1400, 2100, 2800]) {
+    for (gate, records) in gates.iter().zip([1000, 2000, 3000, 4000]) {
         until("a message has arrived", || {
             feed(&scene.server)["transfer"]["records"] == records
         });
         scene.clock.advance(Duration::from_secs(20));
-        if records == 2100 {
+        if records == 3000 {
             let log = scene.server.logged("zone is being transferred");
-            assert!(log.contains("records=2100"), "{log}");
+            assert!(log.contains("records=3000"), "{log}");
         }
         gate.open();
     }
-    until("it is in force", || feed(&scene.server)["serial"] == 2);
+    // A guard holds it, as it has far more rules than the version in force.
+    until("it has arrived", || {
+        feed(&scene.server)["held"]["serial"] == 2
+    });
 }
