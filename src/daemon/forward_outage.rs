@@ -19,8 +19,8 @@ use crate::serve::upstream::pools::{ForwardPool, Forwarding, Pools};
 use crate::serve::upstream::state::OutageWatch;
 use crate::wire::rtype;
 
-/// The number of pools that are sent a test query at a time: of those with a known outage, and of all others. So however many pools have an outage, that of another is found at once, and so is the end of one if clients get
-/// answers.
+/// The number of pools that are sent a test query at a time: of those with a known outage, and of all others. So however many
+/// pools have an outage, that of another is found at once, and so is the end of one if clients get answers.
 const AT_ONCE: usize = 32;
 /// The number of alarms about single pools. All others are in one alarm.
 const MOST_ALARMS: usize = 8;

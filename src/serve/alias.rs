@@ -208,8 +208,8 @@ impl AnswerContext<'_, '_> {
         })
     }
 
-    /// Finds the answers about the target of a rule, up to a local name, or until the chain would be too long. The outer `None` means that `lookup` would have to
-    /// wait.
+    /// Finds the answers about the target of a rule, up to a local name, or until the chain would be too long. The outer
+    /// `None` means that `lookup` would have to wait.
     ///
     /// # Errors
     /// Why there is no answer about the target.

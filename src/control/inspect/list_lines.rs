@@ -41,8 +41,8 @@ pub struct ListLine {
     pub number: u32,
     /// Its text without whitespace around it; characters that can't be printed are escaped.
     pub text: String,
-    /// Its rules and problems, a sentence for each of the first ones, and the number of the others. Empty for blank lines and comments, and for lines that only
-    /// say something about others.
+    /// Its rules and problems, a sentence for each of the first ones, and the number of the others. Empty for blank lines and
+    /// comments, and for lines that only say something about others.
     pub became: Vec<String>,
 }
 

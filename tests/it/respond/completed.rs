@@ -12,7 +12,7 @@ use tapis::serve::respond::Known;
 use tapis::serve::step::Resolution;
 use tapis::stats::Count;
 
-use super::ask::ask;
+use super::ask::{Ask, ask};
 use super::harness::{PERMITTED, list};
 use super::pools::{DEFAULT, Scene, WWW, address, alias, name, scene, shown};
 use super::upstream_answer::{UpstreamAnswer, a, cname, rrsig, soa, upstream_answer};
@@ -366,6 +366,16 @@ fn a_chain_through_the_zones_of_three_pools_and_a_local_alias_is_completed() {
     assert_eq!(scene.harness.answer(ask(start, A)).answers().len(), 5);
 }
 
+/// The failure of a query at 20, of which a stale chain is cached.
+fn failed_at_20(scene: &Scene, asked: Ask<'_>) -> Resolution {
+    let (_, stale) = scene.harness.take(20, PERMITTED, &asked.packet()).resolve();
+    let failure = Arc::new(Failure {
+        code: 22,
+        said: None,
+    });
+    Resolution::Failed(failure, Some(stale.expect("a stale chain")))
+}
+
 #[test]
 fn a_stale_chain_is_completed_as_a_fresh_one_and_says_that_it_is_stale() {
     let start = "www.example";
@@ -374,12 +384,7 @@ fn a_stale_chain_is_completed_as_a_fresh_one_and_says_that_it_is_stale() {
     scene.learn(ask(start, A), brief, (DEFAULT, 0));
     scene.learn(ask(WWW, A), address(WWW, 7, 300), (scene.corp, 0));
     let asked = ask(start, A).edns(1232);
-    let (_, stale) = scene.harness.take(20, PERMITTED, &asked.packet()).resolve();
-    let failure = Arc::new(Failure {
-        code: 22,
-        said: None,
-    });
-    let failed = Resolution::Failed(failure, Some(stale.expect("a stale chain")));
+    let failed = failed_at_20(&scene, asked);
     let decoded = scene.harness.conclude(20, asked, &failed).reply();
     let expected = [
         "www.example. 30 IN CNAME www.corp.example.",
@@ -409,12 +414,7 @@ fn each_stale_part_of_a_completed_chain_has_the_ttl_of_stale_records() {
     }
     scene.learn(ask(end, A), address(end, 7, 300), (scene.lab, 0));
     let asked = ask(start, A).edns(1232);
-    let (_, stale) = scene.harness.take(20, PERMITTED, &asked.packet()).resolve();
-    let failure = Arc::new(Failure {
-        code: 22,
-        said: None,
-    });
-    let failed = Resolution::Failed(failure, Some(stale.expect("a stale chain")));
+    let failed = failed_at_20(&scene, asked);
     // The servers of the middle part may answer, so they are asked first.
     let last = Known {
         resolution: &failed,

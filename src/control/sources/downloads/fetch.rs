@@ -106,17 +106,10 @@ impl Fetcher {
         let Some(copies) = read.ok().flatten().flatten() else {
             return Look::default();
         };
-        if !is_check {
-            return Look {
-                copies: Some(copies),
-                is_damaged: false,
-            };
-        }
-        // A large file takes seconds, so this does not hold the lock of the attempts.
-        let _check = self.slots.checks.acquire().await;
-        let (path, known) = (self.path.clone(), copies.clone());
-        let damaged = spawn_blocking(move || known.damaged(&path)).await;
-        let damaged = damaged.unwrap_or_default();
+        let damaged = match is_check {
+            true => self.damaged(copies.clone()).await,
+            false => Vec::new(),
+        };
         if damaged.is_empty() {
             return Look {
                 copies: Some(copies),
@@ -133,6 +126,15 @@ impl Fetcher {
             }),
             is_damaged: true,
         }
+    }
+
+    /// The versions whose files are damaged. A large file takes seconds, so this does not hold the lock of the attempts.
+    async fn damaged(&self, copies: Copies) -> Vec<Which> {
+        let _check = self.slots.checks.acquire().await;
+        let path = self.path.clone();
+        let damaged = spawn_blocking(move || copies.damaged(&path)).await;
+        // A panic has been logged. The copies are checked again when they are read as a list.
+        damaged.unwrap_or_default()
     }
 
     /// Records that the newest version is in force.

@@ -26,7 +26,7 @@ fn a_forwarded_name_of_dnsmasq_is_allowed_and_the_forwarding_is_ignored() {
         "2 .y.x.example allow",
         "3 .z.example allow",
         "3 .w.example allow",
-        // Whoever forwards all names of a registry does not mean to allow all of them.
+        // To forward all names of a registry does not mean to allow all of them.
         "7 .q.example allow",
         "8 .org allow",
         r"9 /corp\.example$/ allow",
