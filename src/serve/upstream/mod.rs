@@ -1,7 +1,8 @@
-//! The pool of upstream servers: decides which to ask first, when to ask another, and when to give up.
+//! The pool of upstream servers and their health.
 //!
 //! It does not cache: each call sends a query. The list of servers can be replaced while it serves.
 
+mod asking;
 mod bounds;
 pub mod connect;
 mod datagram;
@@ -14,7 +15,7 @@ mod query;
 pub mod reply;
 pub mod server;
 pub mod state;
-mod tcp;
+mod stream;
 mod turns;
 
 use std::fmt;
@@ -22,34 +23,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use self::bounds::Bounds;
 use self::connect::Connector;
-use self::exchange::{ExchangeError, How, Transport};
 pub use self::failures::FailureCounts;
 use self::health::Health;
-use self::reply::{Again, Evaluation, Received, evaluate, is_usable};
+use self::reply::Again;
 use self::server::Server;
-use super::cache::Key;
 use super::routes::PoolId;
 use super::shared::Setting;
 use crate::config::upstream::ServerAddress;
-use crate::stats::{Count, Counters};
+use crate::stats::Counters;
 use crate::sys::udp::Ports;
-use crate::wire::answer::{Answer, Intake, is_cut};
+use crate::wire::answer::{Answer, Intake};
 use crate::wire::ask::Dialect;
-use crate::wire::edns::code;
-
-/// The maximum number of times that one query is sent: to each server, and in total. If there are more servers than the
-/// total, each is asked once. A server that has responded is not asked again.
-const ROUNDS: usize = 3;
-const MOST_TRIES: usize = 6;
-/// The maximum number of queries of one attempt: after the first one, the query may be repeated without EDNS, over TCP,
-/// or without random letter case.
-const MOST_STEPS: usize = 6;
 
 /// The upstream servers.
 pub struct Pool {
@@ -131,25 +119,6 @@ pub(super) struct First {
     pub(super) server: Arc<Server>,
     /// How long to wait for it alone, before the query is handed over.
     pub(super) patience: Duration,
-}
-
-/// A query to the pool.
-#[derive(Clone, Copy)]
-struct Request<'k> {
-    key: &'k Key,
-    client: Option<usize>,
-    deadline: Instant,
-}
-
-/// The end of one attempt.
-struct Try {
-    /// The index of the server in the order in which this query asks them.
-    place: usize,
-    took: Duration,
-    /// Whether it responded, usably or not.
-    responded: bool,
-    /// `Ok(None)` if there were responses, but none of them is an answer.
-    result: Result<Option<Answer>, ExchangeError>,
 }
 
 impl Pool {
@@ -241,106 +210,6 @@ impl Pool {
         }
     }
 
-    /// Asks until there is a usable answer or the timeout. If a server is slow, the next one is asked in parallel, and
-    /// the first usable answer counts. With one server only, the query is repeated, because a datagram may be lost. A
-    /// `prior` attempt counts as one of the tries. `client` is the client that the query is sent for, if there is one.
-    ///
-    /// # Errors
-    /// [`Unanswered`] if no server sent an answer with response code NOERROR or NXDOMAIN.
-    pub async fn ask(
-        &self,
-        key: &Key,
-        client: Option<usize>,
-        prior: Option<PriorAttempt>,
-    ) -> Result<Answer, Unanswered> {
-        let (now, timeout) = (Instant::now(), self.timeout());
-        let deadline = prior.as_ref().map_or(now, |prior| prior.since) + timeout;
-        let mut failure = Unanswered {
-            code: code::NO_REACHABLE_AUTHORITY,
-            said: None,
-            ours: false,
-        };
-        let mut servers = self.lock().order(now);
-        let count = (servers.len() * ROUNDS).min(MOST_TRIES.max(servers.len()));
-        let share = timeout / count.max(1) as u32;
-        let request = Request {
-            key,
-            client,
-            deadline,
-        };
-        let left = count - usize::from(prior.is_some()).min(count);
-        let mut tries = FuturesUnordered::new();
-        let mut first = None;
-        let mut begun = None;
-        if let Some(prior) = prior {
-            failure.said = prior.said;
-            let is_it = |server: &Arc<Server>| Arc::ptr_eq(server, &prior.server);
-            // The server of the prior attempt had its turn: if it has not responded, all others are asked before it. A
-            // server that was removed meanwhile is not asked again.
-            if let Some(at) = servers.iter().position(is_it) {
-                if !prior.responded {
-                    let silent = servers.remove(at);
-                    self.update(&silent, |health| health.failed(Instant::now()));
-                    servers.push(silent);
-                }
-                let place = if prior.responded {
-                    at
-                } else {
-                    servers.len() - 1
-                };
-                begun = Some((place, prior.responded, prior.again));
-            }
-        }
-        let mut responded = vec![false; servers.len()];
-        // One query counts as at most one failure of each server, however often it was repeated.
-        let mut charged = responded.clone();
-        if let Some((place, has_responded, again)) = begun {
-            responded[place] = has_responded;
-            charged[place] = true;
-            if again.is_some() {
-                tries.push(self.attempt(place, &servers[place], again, request));
-                first = Some(place);
-            }
-        }
-        let mut plan = (0..servers.len()).cycle().take(left);
-        loop {
-            let asked = first.take().or_else(|| {
-                let next = plan.find(|&place| !responded[place])?;
-                tries.push(self.attempt(next, &servers[next], None, request));
-                Some(next)
-            });
-            let until = match asked {
-                Some(place) => {
-                    let patience = self.update(&servers[place], |health| health.patience());
-                    deadline.min(Instant::now() + patience.unwrap_or(share).min(share))
-                }
-                None if tries.is_empty() => return Err(failure),
-                None => deadline,
-            };
-            tokio::select! {
-                biased;
-                Some(done) = tries.next() => {
-                    responded[done.place] |= done.responded;
-                    let server = &servers[done.place];
-                    let answer = self.evaluate_try(done, server, &mut charged, &mut failure);
-                    if let Some(answer) = answer {
-                        return Ok(answer);
-                    }
-                }
-                () = sleep_until(until) => {
-                    let is_crowded = self.connector.crowded();
-                    if let Some(late) = asked && !is_crowded {
-                        self.charge(&servers[late], late, &mut charged);
-                    }
-                    if until == deadline {
-                        failure.ours |= is_crowded;
-                        return Err(failure);
-                    }
-                }
-            }
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Servers> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -348,142 +217,6 @@ impl Pool {
     /// Changes a server's health; `None` if the server was removed meanwhile.
     fn update<T>(&self, server: &Arc<Server>, change: impl FnOnce(&mut Health) -> T) -> Option<T> {
         self.lock().health(server).map(change)
-    }
-
-    fn charge(&self, server: &Arc<Server>, place: usize, charged: &mut [bool]) {
-        if !std::mem::replace(&mut charged[place], true) {
-            self.update(server, |health| health.failed(Instant::now()));
-        }
-    }
-
-    /// Asks one server over UDP, or as `again` specifies, and then in each other way that its responses call for.
-    async fn attempt(
-        &self,
-        place: usize,
-        server: &Arc<Server>,
-        again: Option<Again>,
-        request: Request<'_>,
-    ) -> Try {
-        let Request {
-            key,
-            client,
-            deadline,
-        } = request;
-        let mut done = Try {
-            place,
-            took: Duration::ZERO,
-            responded: false,
-            result: Ok(None),
-        };
-        let mut how = How {
-            over: Transport::Udp,
-            client,
-            dialect: server.dialect(Instant::now()),
-        };
-        // The extensions that are no longer used because of a response. If the query without them gets a usable answer,
-        // this is recorded as a sign that the server lacks them.
-        let (mut edns_off, mut case_off, mut is_case_doubted) = (None, false, false);
-        let mut next = again;
-        for _ in 0..MOST_STEPS {
-            match next.take() {
-                None => {}
-                Some(Again::Tcp) => how.over = Transport::Tcp,
-                Some(Again::OtherCase) => {
-                    how.over = Transport::Tcp;
-                    is_case_doubted = true;
-                }
-                Some(Again::WithoutEdns { is_certain }) => {
-                    how.dialect.edns = false;
-                    edns_off = Some(is_certain);
-                }
-            }
-            let mut patience = deadline.saturating_duration_since(Instant::now());
-            let is_fallback = how.over == Transport::Tcp && is_case_doubted && !case_off;
-            if is_fallback {
-                // A firewall may drop TCP silently. Half of the time is reserved to ask by UDP in that case.
-                patience /= 2;
-            }
-            let sent = Instant::now();
-            let exchange = self.connector.exchange(server, how, key, patience);
-            let reply = exchange.await;
-            self.counters.bump(match how.over {
-                Transport::Udp => Count::UpstreamQueries,
-                Transport::Tcp => Count::UpstreamTcp,
-            });
-            if how.over == Transport::Udp {
-                done.took = sent.elapsed();
-                done.responded |= reply.is_ok();
-                if reply.is_ok() {
-                    self.counters.upstream_took(done.took);
-                }
-            }
-            let reply = match reply {
-                Ok(reply) => reply,
-                Err(ExchangeError::Timeout | ExchangeError::Unreachable) if is_fallback => {
-                    how.over = Transport::Udp;
-                    how.dialect.random_case = false;
-                    case_off = true;
-                    continue;
-                }
-                Err(error) => {
-                    done.result = Err(error);
-                    return done;
-                }
-            };
-            let received = Received {
-                bytes: &reply.bytes,
-                fit: reply.fit,
-                is_cut: is_cut(&reply.bytes),
-                at: Instant::now(),
-            };
-            match evaluate(server, how, received, key, &self.intake, &self.counters) {
-                Evaluation::Answer(answer) => {
-                    if is_usable(&answer) {
-                        let now = Instant::now();
-                        if let Some(is_certain) = edns_off {
-                            server.answered_without_edns(is_certain, now);
-                        }
-                        if case_off {
-                            server.answered_without_case(now);
-                        }
-                    }
-                    done.result = Ok(Some(answer));
-                    return done;
-                }
-                Evaluation::Again(again) => next = Some(again),
-                Evaluation::Garbage => return done,
-            }
-        }
-        done
-    }
-
-    /// The answer, if it is usable; otherwise records the failure.
-    fn evaluate_try(
-        &self,
-        done: Try,
-        server: &Arc<Server>,
-        charged: &mut [bool],
-        failure: &mut Unanswered,
-    ) -> Option<Answer> {
-        // A server that responds is up, whatever the response is, because the owner of a zone can influence the
-        // response.
-        if done.responded {
-            self.update(server, |health| health.answered(done.took));
-        } else if !matches!(done.result, Err(ExchangeError::Busy)) {
-            self.charge(server, done.place, charged);
-        }
-        // If a server could not be asked, the failure is ours whatever the others answer: that server might have
-        // answered.
-        failure.ours |= matches!(done.result, Err(ExchangeError::Busy));
-        match done.result {
-            Ok(Some(answer)) if is_usable(&answer) => return Some(answer),
-            Ok(Some(answer)) => {
-                failure.said.get_or_insert(answer);
-            }
-            Err(ExchangeError::Unreachable) => failure.code = code::NETWORK_ERROR,
-            Ok(None) | Err(ExchangeError::Timeout | ExchangeError::Busy) => {}
-        }
-        None
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::failures::{Failure, FailureCounts, Failures};
-use super::tcp::Connections;
+use super::stream::Connections;
 use crate::config::upstream::ServerAddress;
 use crate::sys::interface::index_of;
 use crate::wire::ask::Dialect;

@@ -10,8 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
 
-use super::exchange::Reply;
+use super::asking::{MOST_TRIES, ROUNDS};
+use super::exchange::{ExchangeError, How, Reply, Transport};
 use super::*;
+use crate::serve::cache::Key;
+use crate::wire::edns::code;
 use crate::wire::ask::Fit;
 use crate::wire::name::Name;
 use crate::wire::query::Query;

@@ -1,0 +1,170 @@
+//! One open connection to an upstream server, and the task that sends and receives on it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::bytes::Bytes;
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+pub(super) use super::state::Response;
+use super::state::{ConnectionState, PIPELINE, Request};
+use crate::serve::upstream::exchange::{ExchangeError, error_of};
+use crate::serve::upstream::query::OutgoingQuery;
+use crate::stats::Counters;
+use crate::wire::MAX_MESSAGE;
+
+use Ending::{Closed, Failed};
+
+/// How long a connection stays open while no query waits on it (RFC 7766, section 6.2.3).
+const IDLE: Duration = Duration::from_secs(10);
+
+type Frames<S> = Framed<S, LengthDelimitedCodec>;
+
+/// How a query ended without a response on one connection.
+pub(super) enum Ending {
+    /// The connection ended before the response came. `is_pipelined`: the query had been pipelined with others.
+    Closed { is_pipelined: bool },
+    /// The server can't be asked, or the time is over.
+    Failed(ExchangeError),
+}
+
+/// An open connection. A task sends and receives; it ends when the server closes the connection, when the connection is
+/// idle for [`IDLE`], or when all clones of this handle are dropped and no query waits.
+#[derive(Clone)]
+pub(super) struct Connection {
+    requests: mpsc::Sender<Request>,
+    pub(super) state: Arc<ConnectionState>,
+}
+
+impl Connection {
+    pub(super) async fn open(
+        server: SocketAddr,
+        deadline: Instant,
+        counters: &Arc<Counters>,
+    ) -> Result<Self, Ending> {
+        let stream = match timeout_at(deadline, TcpStream::connect(server)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(Failed(error_of(&error))),
+            Err(_) => return Err(Failed(ExchangeError::Timeout)),
+        };
+        // An error is ignored, because the option is not essential: without it the system may delay a query, to merge
+        // it with the next one.
+        let _ = stream.set_nodelay(true);
+        Ok(Self::over(stream, counters))
+    }
+
+    /// A connection over `stream`, which is a TCP stream or a layer over it, such as TLS.
+    fn over<S>(stream: S, counters: &Arc<Counters>) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let codec = LengthDelimitedCodec::builder()
+            .length_field_type::<u16>()
+            .max_frame_length(MAX_MESSAGE)
+            .new_codec();
+        let (requests, queue) = mpsc::channel(PIPELINE);
+        let state = Arc::new(ConnectionState::new(counters));
+        let frames = Framed::new(stream, codec);
+        tokio::spawn(drive(frames, queue, Arc::clone(&state)));
+        Self { requests, state }
+    }
+
+    /// Sends a query and waits for the response, without a timeout.
+    pub(super) fn ask(
+        &self,
+        query: OutgoingQuery,
+    ) -> impl Future<Output = Result<Response, Ending>> + use<> {
+        let (requests, state) = (self.requests.clone(), Arc::clone(&self.state));
+        async move {
+            let start = Instant::now();
+            let asked = async {
+                let _place = state.places.acquire().await.ok()?;
+                let (answer, response) = oneshot::channel();
+                let request = Request { query, answer };
+                requests.send(request).await.ok()?;
+                drop(requests);
+                response.await.ok()
+            };
+            asked.await.ok_or_else(|| Closed {
+                is_pipelined: state.lost_others(start),
+            })
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.requests.is_closed() || self.state.is_over.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+}
+
+/// Runs a connection to its end.
+async fn drive<S>(frames: Frames<S>, queue: mpsc::Receiver<Request>, state: Arc<ConnectionState>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (sink, stream) = frames.split();
+    // In parallel: a server that waits for us to read its answers does not read our queries.
+    tokio::select! {
+        () = send(sink, queue, &state) => {}
+        () = receive(stream, &state) => {}
+    }
+    state.end();
+}
+
+/// Sends queries until sending fails, or until the last handle of the connection is dropped. If queries still wait for
+/// their responses when the last handle is dropped, this function does not return; [`receive`] ends the connection.
+async fn send<S>(
+    mut sink: SplitSink<Frames<S>, Bytes>,
+    mut queue: mpsc::Receiver<Request>,
+    state: &ConnectionState,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut requests = Vec::new();
+    while queue.recv_many(&mut requests, PIPELINE).await > 0 {
+        // All queued queries are written before the flush, so that they share TCP segments.
+        for request in requests.drain(..) {
+            if sink.feed(state.enter(request)).await.is_err() {
+                return;
+            }
+        }
+        if sink.flush().await.is_err() {
+            return;
+        }
+    }
+    state.is_over.store(true, Ordering::Relaxed);
+    if state.is_waited_for() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Ends when the server closes the connection, when the connection is idle, or when no further query will be sent and
+/// none waits.
+async fn receive<S>(mut stream: SplitStream<Frames<S>>, state: &ConnectionState)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        match timeout(IDLE, stream.next()).await {
+            Ok(Some(Ok(response))) => state.take(&response),
+            Ok(Some(Err(_)) | None) => return,
+            Err(_) if state.is_waited_for() => {}
+            Err(_) => return,
+        }
+        if state.is_over.load(Ordering::Relaxed) && !state.is_waited_for() {
+            return;
+        }
+    }
+}
