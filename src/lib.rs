@@ -20,7 +20,7 @@
 //! [`policy::rules`] compares the rules that match a name by the ranks of their lists.
 //!
 //! **Other modules**: [`config`] parses and validates the configuration, [`cli`] has a file for each verb of the
-//! command line (such as `serve`), [`stats`] counts, and [`sys`] contains all `unsafe` code behind safe functions.
+//! command line (such as `serve`), [`stats`] counts, [`tls`] reads the certificates of authorities, and [`sys`] contains all `unsafe` code behind safe functions.
 //!
 //! `docs/architecture.md` has a table that shows which module may import which; a test checks it. That file also
 //! describes startup and shutdown, tasks and threads, and all limits. `docs/decisions.md` gives reasons.
@@ -34,4 +34,5 @@ pub mod policy;
 pub mod serve;
 pub mod stats;
 pub mod sys;
+pub mod tls;
 pub mod wire;

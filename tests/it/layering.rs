@@ -24,8 +24,15 @@ const TABLE: &[(&str, &[&str])] = &[
             "policy::rpz::settings",
         ],
     ),
-    ("serve", &["wire", "policy", "config", "stats", "sys"]),
-    ("control", &["wire", "names", "policy", "config", "stats"]),
+    ("tls", &["config"]),
+    (
+        "serve",
+        &["wire", "policy", "config", "tls", "stats", "sys"],
+    ),
+    (
+        "control",
+        &["wire", "names", "policy", "config", "tls", "stats"],
+    ),
 ];
 
 /// Modules that may import everything.

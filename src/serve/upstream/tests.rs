@@ -14,8 +14,8 @@ use super::asking::{MOST_TRIES, ROUNDS};
 use super::exchange::{ExchangeError, How, Reply, Transport};
 use super::*;
 use crate::serve::cache::Key;
-use crate::wire::edns::code;
 use crate::wire::ask::Fit;
+use crate::wire::edns::code;
 use crate::wire::name::Name;
 use crate::wire::query::Query;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tapis::control::sources::feeds::fault::Fault;
 use tapis::control::sources::feeds::fetch::Fetched;
-use tapis::control::sources::feeds::tls::{Tls, TlsError};
+use tapis::control::sources::feeds::tls::Tls;
+use tapis::tls::TlsError;
 
 use super::harness::{Collected, Wanted, fetch};
 use super::zone;

@@ -18,7 +18,7 @@ use super::fault::{DownloadFault, Failure};
 use crate::config::download::Downloads;
 use crate::config::web::{Login, WebHost, WebUrl};
 use crate::control::data_plane::Hosts;
-use crate::control::sources::feeds::tls::roots;
+use crate::tls::roots;
 use crate::wire::name::Name;
 
 /// How long one address may take to accept a connection.

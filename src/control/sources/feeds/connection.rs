@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::fault::Fault;
 use super::limits::{Limits, MIN_BYTES, Progress, RATE_TIME, Stage};
-use super::tls::{self, Tls};
+use super::tls::Tls;
+use crate::tls::explain;
 
 /// Bytes that are read at once.
 const BUFFER: usize = 64 << 10;
@@ -128,7 +129,7 @@ impl Connection {
                 let shaken = timeout_at(budget.deadline(), shaken).await;
                 let encrypted = shaken
                     .map_err(|_| budget.late())?
-                    .map_err(|error| Broken::new(Fault::TlsFailed, tls::explain(&error)))?;
+                    .map_err(|error| Broken::new(Fault::TlsFailed, explain(&error)))?;
                 Box::new(encrypted)
             }
         };
