@@ -2,6 +2,7 @@
 
 mod check;
 mod compile;
+mod completions;
 mod configuration;
 mod diff;
 mod export;
@@ -13,6 +14,7 @@ mod journal;
 mod list;
 mod list_summary;
 mod log;
+mod man;
 mod order;
 mod order_text;
 mod pause;
@@ -32,7 +34,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::configuration::{Choice, Need};
 use self::failure::Failure;
@@ -185,12 +187,18 @@ enum Verb {
     /// what to do instead. No password or key of the configuration is printed. docs/coming-from.md says for each program
     /// what carries over. Exit code 0 when everything did, 1 when something did not.
     Import(import::ImportArgs),
+    /// Print the completions of a shell: a script that lets it complete verbs and options.
+    ///
+    /// Packages install them. By hand, for bash: `tapis completions bash > /etc/bash_completion.d/tapis`.
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages: one for each verb, and tapis.toml(5) for the configuration.
+    Man(man::ManArgs),
 }
 
 impl Verb {
     fn need(&self) -> Need {
         match self {
-            Self::Image(_) | Self::Import(_) => Need::Nothing,
+            Self::Image(_) | Self::Import(_) | Self::Completions(_) | Self::Man(_) => Need::Nothing,
             Self::Compile(args) => args.need(),
             Self::Order(args) => args.need(),
             Self::Journal(args) => args.need(),
@@ -252,6 +260,8 @@ pub fn main() -> ExitCode {
         Verb::List(args) => list::run(&choice, &args, &mut out),
         Verb::Publish(args) => publish::run(config, &args, &mut out),
         Verb::Import(args) => import::run(&args, &mut out),
+        Verb::Completions(args) => completions::run(Cli::command(), &args, &mut out),
+        Verb::Man(args) => man::run(Cli::command(), &args, &mut out),
     };
     let result = result.and_then(|()| out.flush().map_err(Failure::from));
     match result {

@@ -18,6 +18,9 @@ const EMBEDDED_ORDERS: &[(&str, &str)] = &[(
 )];
 
 impl Config {
+    /// The text of the shipped `config/tapis.toml`, which explains every key.
+    pub const BUILT_IN: &str = include_str!("../../config/tapis.toml");
+
     /// Reads and validates a configuration file. Its lists are not opened.
     ///
     /// # Errors
@@ -50,9 +53,8 @@ impl Config {
 
     /// The shipped `config/tapis.toml` with its list and order, for a server without a configuration file.
     pub fn built_in() -> Self {
-        let text = include_str!("../../config/tapis.toml");
         let path = Path::new("config/tapis.toml");
-        let mut config = Self::parse_from(text, path, Origin::BuiltIn)
+        let mut config = Self::parse_from(Self::BUILT_IN, path, Origin::BuiltIn)
             .expect("a test checks that the shipped configuration is valid");
         (config.orders.dir, config.orders.embedded) = (None, EMBEDDED_ORDERS);
         for list in &mut config.lists {
