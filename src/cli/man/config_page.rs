@@ -228,7 +228,10 @@ fn is_key(line: &str) -> bool {
     let Some((key, _)) = line.trim_start().split_once(" = ") else {
         return false;
     };
-    !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+    !key.is_empty()
+        && key
+            .chars()
+            .all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-'))
 }
 
 #[cfg(test)]
