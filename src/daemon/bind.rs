@@ -7,13 +7,11 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket as Raw, Type};
 
+use super::inherited::{Inherited, SEND_BUFFER};
 use crate::sys::udp::Socket;
 
 /// The maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// The size of the system's send buffer for each TCP connection, in bytes. It holds answers that the client has not
-/// read. The system doubles the number for its overhead; its default is up to several megabytes.
-const SEND_BUFFER: usize = 64 << 10;
 /// The maximum number of attempts to find a port that is free for both TCP and UDP, if the system chooses the port.
 const PORT_TRIES: usize = 64;
 
@@ -109,7 +107,7 @@ fn stub(address: SocketAddr, tables: &str) -> Option<SocketAddr> {
 /// A sentence for each address that can't be listened on now.
 pub(super) fn problems(listen: impl Iterator<Item = SocketAddr>, lenient: bool) -> Vec<String> {
     let problem = |address| {
-        let error = bind_one(address, 1).err()?;
+        let error = bind_one(address, 1, &mut Inherited::default()).err()?;
         let skipped = lenient && address.is_ipv6() && is_without_ipv6(&error);
         (!skipped).then(|| BindError::new(address, error).to_string())
     };
@@ -125,20 +123,34 @@ pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
     /// The TCP socket.
     pub(super) tcp: TcpListener,
-    /// The UDP sockets, one for each worker.
+    /// The UDP sockets, one for each worker. If they were passed to the server, there may be fewer or more.
     pub(super) udp: Vec<Arc<Socket>>,
 }
 
-/// Binds all addresses. With `lenient` (the built-in default) IPv6 addresses are skipped on a machine without
-/// IPv6.
+impl Endpoint {
+    /// The UDP sockets of a worker: together, the workers have all sockets, and each worker has at least one.
+    pub(super) fn udp_of(
+        &self,
+        worker: usize,
+        workers: usize,
+    ) -> impl Iterator<Item = &Arc<Socket>> {
+        let count = self.udp.len();
+        let indexes = (worker..count.max(workers)).step_by(workers.max(1));
+        indexes.filter_map(move |index| self.udp.get(index % count.max(1)))
+    }
+}
+
+/// Binds all addresses that are not among the inherited sockets. With `lenient` (the built-in default) IPv6 addresses
+/// are skipped on a machine without IPv6.
 pub(super) fn bind(
     listen: &[SocketAddr],
     workers: usize,
     lenient: bool,
+    inherited: &mut Inherited,
 ) -> Result<Vec<Endpoint>, BindError> {
     let mut bound = Vec::new();
     for &address in listen {
-        match bind_one(address, workers) {
+        match bind_one(address, workers, inherited) {
             Ok(endpoint) => bound.push(endpoint),
             Err(error) if lenient && address.is_ipv6() && is_without_ipv6(&error) => {
                 tracing::warn!(%address, %error, "this machine has no IPv6; serving IPv4 only");
@@ -154,7 +166,8 @@ pub(super) fn bind(
 
 /// Binds one more address.
 pub(super) fn bind_another(address: SocketAddr, workers: usize) -> Result<Endpoint, BindError> {
-    bind_one(address, workers).map_err(|error| BindError::new(address, error))
+    let bound = bind_one(address, workers, &mut Inherited::default());
+    bound.map_err(|error| BindError::new(address, error))
 }
 
 fn is_without_ipv6(error: &io::Error) -> bool {
@@ -162,10 +175,14 @@ fn is_without_ipv6(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
-fn bind_one(configured: SocketAddr, workers: usize) -> io::Result<Endpoint> {
+fn bind_one(
+    configured: SocketAddr,
+    workers: usize,
+    inherited: &mut Inherited,
+) -> io::Result<Endpoint> {
     let mut tries = 1;
     loop {
-        match bind_both(configured, workers) {
+        match bind_both(configured, workers, inherited) {
             // Another program has the port for UDP, or took it between bind(2) and listen(2).
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse
@@ -179,11 +196,22 @@ fn bind_one(configured: SocketAddr, workers: usize) -> io::Result<Endpoint> {
     }
 }
 
-fn bind_both(configured: SocketAddr, workers: usize) -> io::Result<Endpoint> {
+fn bind_both(
+    configured: SocketAddr,
+    workers: usize,
+    inherited: &mut Inherited,
+) -> io::Result<Endpoint> {
     // TCP first: a listening port is never shared, so it also prevents a second tapis.
-    let tcp = listen_tcp(configured)?;
+    let tcp = match inherited.take_tcp(configured) {
+        Some(tcp) => tcp,
+        None => listen_tcp(configured)?,
+    };
     let address = tcp.local_addr()?;
-    let udp = bind_udp(address, workers)?;
+    let passed = inherited.take_udp(configured);
+    let udp = match passed.is_empty() {
+        true => bind_udp(address, workers)?,
+        false => complete_udp(passed, address, workers),
+    };
     Ok(Endpoint {
         configured,
         address,
@@ -218,6 +246,28 @@ fn bind_udp(address: SocketAddr, workers: usize) -> io::Result<Vec<Socket>> {
     (0..workers).map(|_| Socket::bind(address, true)).collect()
 }
 
+/// Adds sockets to those that were passed, up to one for each worker. The system refuses this if they are not shared or
+/// belong to another user, as those of a service manager may. Then workers share sockets.
+fn complete_udp(mut passed: Vec<Socket>, address: SocketAddr, workers: usize) -> Vec<Socket> {
+    let is_shared = passed.iter().all(Socket::is_shared);
+    while is_shared && passed.len() < workers {
+        match Socket::bind(address, true) {
+            Ok(socket) => passed.push(socket),
+            Err(_) => break,
+        }
+    }
+    let sockets = passed.len();
+    if sockets < workers {
+        tracing::warn!(
+            %address,
+            sockets,
+            workers,
+            "workers share the UDP sockets that were passed, which costs throughput; set ReusePort=yes in the .socket unit, and repeat its ListenDatagram= once for each worker"
+        );
+    }
+    passed
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
@@ -230,7 +280,7 @@ mod tests {
 
     #[test]
     fn every_worker_has_a_socket_on_the_port_that_tcp_has_too() {
-        let bound = bind(&[local()], 3, false).expect("bound");
+        let bound = bind(&[local()], 3, false, &mut Inherited::default()).expect("bound");
         let port = bound[0].address.port();
         assert_ne!(port, 0);
         assert_eq!(bound[0].udp.len(), 3);
@@ -252,12 +302,13 @@ mod tests {
 
     #[test]
     fn a_second_server_reports_that_the_address_is_in_use() {
-        let first = bind(&[local()], 1, false).expect("bound");
-        let again = bind(&[first[0].address], 1, false).expect_err("refused");
+        let first = bind(&[local()], 1, false, &mut Inherited::default()).expect("bound");
+        let again =
+            bind(&[first[0].address], 1, false, &mut Inherited::default()).expect_err("refused");
         assert!(matches!(again, BindError::InUse { .. }), "{again}");
         let udp_only = Socket::bind(local(), true).expect("bound");
         let in_use = udp_only.local_addr().expect("bound");
-        let again = bind(&[in_use], 1, false).expect_err("refused");
+        let again = bind(&[in_use], 1, false, &mut Inherited::default()).expect_err("refused");
         assert!(
             matches!(again, BindError::InUse { .. }),
             "SO_REUSEPORT or not: {again}"
@@ -297,7 +348,7 @@ mod tests {
     #[test]
     fn an_address_of_another_machine_is_reported_as_such() {
         let foreign = ([192, 0, 2, 1], 5335).into();
-        let error = bind(&[foreign], 1, true).expect_err("refused");
+        let error = bind(&[foreign], 1, true, &mut Inherited::default()).expect_err("refused");
         assert!(matches!(error, BindError::NotHere { .. }), "{error}");
     }
 }

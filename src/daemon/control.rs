@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::inherited::Inherited;
 use crate::config::Config;
 use crate::control::admin::socket::{self, Access, BoundSocket, SocketError};
 use crate::sys::group::{group_id, user_name};
@@ -52,16 +53,22 @@ pub(super) fn denied(config: &Config, user: u32, error: &io::Error) -> String {
     )
 }
 
-/// Creates the control socket; also returns a problem with its group. If the configuration names no path and none
+/// Creates the control socket, or takes an inherited one; also returns a problem with its group. If the configuration names no path and none
 /// of the default ones can be used, the server runs without it: `None`.
 pub(super) fn control_socket(
     config: &Config,
     user: u32,
+    inherited: &mut Inherited,
 ) -> Result<(Option<BoundSocket>, Option<String>), SocketError> {
     let (access, mut problem) = access(config, user);
     let control = config.server.control.as_deref();
     let configured = control.is_some();
-    let bound = match socket::bind(&control_sockets(control), configured, access) {
+    let paths = control_sockets(control);
+    let bound = match inherited.take_control(&paths) {
+        Some((path, listener)) => socket::adopt(&path, listener, access),
+        None => socket::bind(&paths, configured, access),
+    };
+    let bound = match bound {
         Err(error @ (SocketError::Unusable { .. } | SocketError::Foreign { .. }))
             if !configured =>
         {

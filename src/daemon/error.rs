@@ -3,6 +3,7 @@
 use std::io;
 
 use super::bind::BindError;
+use super::inherited::InheritedError;
 use super::target::UpstreamError;
 use crate::control::admin::socket::SocketError;
 use crate::control::start::StartError;
@@ -13,6 +14,9 @@ pub enum DaemonError {
     /// An address can't be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A socket that was passed to the server can't be used.
+    #[error(transparent)]
+    Inherited(#[from] InheritedError),
     /// An upstream server can't be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),

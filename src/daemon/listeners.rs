@@ -249,7 +249,7 @@ impl Listeners {
                 end,
             });
         }
-        self.sockets.store(Arc::new(state.sockets(0)));
+        self.sockets.store(Arc::new(state.sockets(0, self.workers)));
         Ok(())
     }
 
@@ -282,7 +282,7 @@ impl Listeners {
             let worker = Worker {
                 index,
                 shared: equipment.shared.clone(),
-                sockets: state.sockets(index),
+                sockets: state.sockets(index, self.workers),
                 pools: equipment.resolver.pools().clone(),
                 ports: equipment.ports,
                 inflight: equipment.resolver.inflight().clone(),
@@ -326,9 +326,13 @@ impl State {
     }
 
     /// The sockets of a worker.
-    fn sockets(&self, worker: usize) -> Vec<ListenSocket> {
-        let socket = |open: &Open| Some((open.number, open.endpoint.udp.get(worker)?.clone()));
-        self.open.iter().filter_map(socket).collect()
+    fn sockets(&self, worker: usize, workers: usize) -> Vec<ListenSocket> {
+        let open = self.open.iter();
+        let sockets = open.flat_map(|open| {
+            let sockets = open.endpoint.udp_of(worker, workers);
+            sockets.map(|socket| (open.number, Arc::clone(socket)))
+        });
+        sockets.collect()
     }
 }
 

@@ -10,6 +10,7 @@ mod forward_outage;
 mod forwards;
 mod gauges;
 mod hosts;
+mod inherited;
 mod limits;
 mod listeners;
 mod live;
@@ -37,6 +38,8 @@ pub use self::error::DaemonError;
 pub use self::explain::{ExplainError, explain};
 use self::forwards::{Former, Forwards, OpenUpstreams};
 use self::hosts::UpstreamHosts;
+use self::inherited::Inherited;
+pub use self::inherited::InheritedError;
 use self::limits::{Listening, OPEN_FILES, workers};
 use self::live::Files;
 pub use self::log_output::LogOutput;
@@ -62,6 +65,9 @@ use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
 /// [`DaemonError`]. Its message has the remedy.
 pub fn run(config: Config) -> Result<(), DaemonError> {
     return_large_allocations();
+    // This comes before anything that opens files: it takes descriptors by their numbers.
+    let mut inherited = Inherited::from_service_manager()?;
+    let held = inherited.held();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("tapis-async")
         .enable_all()
@@ -81,21 +87,22 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let forwards = Forwards::find(&config)?;
     let workers = workers(&config);
     let built_in = config.origin == Origin::BuiltIn;
-    let bound = bind::bind(&config.server.listen, workers, built_in);
-    let bound = bound.map_err(|error| with_others(error.into(), &config))?;
+    let bound = bind::bind(&config.server.listen, workers, built_in, &mut inherited);
+    let bound = bound.map_err(|error| with_others(error.into(), &config, &held))?;
     for warning in compose::warnings(&config) {
         tracing::warn!("{warning}");
     }
     let user = user_id();
     let inside = runtime.enter();
-    let (control_socket, socket_problem) = match control_socket(&config, user) {
+    let (control_socket, socket_problem) = match control_socket(&config, user, &mut inherited) {
         Ok(socket) => socket,
         Err(error) => {
             // `with_others` checks the addresses by binding them, so they must be free.
             drop(bound);
-            return Err(with_others(error.into(), &config));
+            return Err(with_others(error.into(), &config, &held));
         }
     };
+    inherited.close_rest();
     let (socket, socket_file) = control_socket
         .map(|bound| ((bound.listener, bound.access), bound.file))
         .unzip();

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::bind;
 use super::control::{access, control_sockets, denied};
 use super::error::DaemonError;
+use super::inherited::Held;
 use super::limits::{self, Listening, OPEN_FILES, workers};
 use crate::config::feed::Tsig;
 use crate::config::shown::Show;
@@ -29,21 +30,29 @@ pub struct Running {
 
 /// A sentence for each problem that prevents this user from starting a server with this configuration.
 pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
-    let held = running.map_or(&[][..], |running| &running.listen);
+    let held = Held {
+        listen: running.map_or_else(Vec::new, |running| running.listen.clone()),
+        has_control: running.is_some(),
+    };
+    problems_beside(config, running, &held)
+}
+
+/// As [`problems`], if sockets exist that the server need not create.
+fn problems_beside(config: &Config, running: Option<&Running>, held: &Held) -> Vec<String> {
     let overlaps = |at: &SocketAddr, held: &SocketAddr| {
         let (at_ip, held_ip) = (at.ip(), held.ip());
         let same = at_ip == held_ip || at_ip.is_unspecified() || held_ip.is_unspecified();
         same && at.port() == held.port()
     };
     let listen = config.server.listen.iter();
-    let free = listen.filter(|at| !held.iter().any(|held| overlaps(at, held)));
+    let free = listen.filter(|at| !held.listen.iter().any(|held| overlaps(at, held)));
     let lenient = config.origin == Origin::BuiltIn;
     let mut problems = bind::problems(free.copied(), lenient);
     let control = config.server.control.as_deref();
     let (sockets, follow) = (control_sockets(control), control.is_some());
     let (access, unknown_group) = access(config, user_id());
-    if running.is_none() {
-        // A running server uses its socket, so this check would fail.
+    if !held.has_control {
+        // If a running server or a service manager has the socket, this check would fail.
         let checked = socket::check(&sockets, follow, access);
         problems.extend(checked.err().map(|error| error.to_string()));
     }
@@ -126,8 +135,9 @@ fn most_files(table: &str) -> Option<usize> {
 }
 
 /// Adds all other problems of the configuration to an error that ends the start, so that they can be corrected at once.
-pub(super) fn with_others(error: DaemonError, config: &Config) -> DaemonError {
-    let mut problems = problems(config, None);
+/// `held` are sockets that were passed to the server.
+pub(super) fn with_others(error: DaemonError, config: &Config, held: &Held) -> DaemonError {
+    let mut problems = problems_beside(config, None, held);
     let first = error.to_string();
     problems.retain(|problem| *problem != first);
     if problems.is_empty() {

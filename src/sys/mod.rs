@@ -5,6 +5,7 @@ pub mod background;
 pub mod group;
 pub mod interface;
 pub mod lanes;
+pub mod passed;
 pub mod prefetch;
 pub mod process;
 pub mod udp;

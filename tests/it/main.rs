@@ -62,6 +62,7 @@ mod serving;
 mod shipped;
 mod signals;
 mod socket;
+mod socket_activation;
 mod state;
 mod streams;
 mod support;

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{
     DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown,
 };
-use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -99,6 +99,8 @@ pub fn candidates(user: u32) -> Vec<PathBuf> {
 #[derive(Debug)]
 pub struct SocketFile {
     inode: Inode,
+    /// Whether it belongs to a service manager, which keeps it when the server ends.
+    is_kept: bool,
     /// The socket's folder, if it was created for the socket. It is removed with the socket, because the next server
     /// may have to give it to another group.
     made: Option<PathBuf>,
@@ -113,6 +115,9 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
         if let Err(error) = self.inode.remove() {
             tracing::warn!(path = %self.path().shown(), %error, "control socket not removed");
         }
@@ -191,6 +196,29 @@ pub fn bind(paths: &[PathBuf], follow: bool, access: Access) -> Result<BoundSock
     }))
 }
 
+/// Uses a socket that a service manager made at a path, with the permissions that it has.
+///
+/// # Errors
+/// [`SocketError::Unusable`]: there is no such file, or the system can't wait for connections.
+pub fn adopt(
+    path: &Path,
+    listener: StdListener,
+    access: Access,
+) -> Result<BoundSocket, SocketError> {
+    let unusable = |source| unusable(path, access.user, source);
+    let file = SocketFile {
+        inode: Inode::at(path).map_err(unusable)?,
+        is_kept: true,
+        made: None,
+    };
+    Ok(BoundSocket {
+        listener: UnixListener::from_std(listener).map_err(unusable)?,
+        file,
+        access,
+        denied: None,
+    })
+}
+
 fn bind_one(path: &Path, follow: bool, access: Access) -> Result<BoundSocket, SocketError> {
     let user = access.user;
     let unusable = |source| unusable(path, user, source);
@@ -207,6 +235,7 @@ fn bind_one(path: &Path, follow: bool, access: Access) -> Result<BoundSocket, So
     raw.bind(&address).map_err(unusable)?;
     let file = SocketFile {
         inode: Inode::at(path).map_err(unusable)?,
+        is_kept: false,
         made: made.map(Path::to_owned),
     };
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(unusable)?;

@@ -176,6 +176,10 @@ impl Compiler {
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
+            // They announce sockets to the server alone.
+            .env_remove("LISTEN_PID")
+            .env_remove("LISTEN_FDS")
+            .env_remove("LISTEN_FDNAMES")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

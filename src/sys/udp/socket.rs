@@ -2,9 +2,9 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use socket2::{Domain, Protocol, Socket as Raw, Type};
+use socket2::{Domain, Protocol, SockRef, Socket as Raw, Type};
 
 use super::control::{self, Local};
 
@@ -40,16 +40,26 @@ impl Socket {
             raw.set_only_v6(true)?;
         }
         raw.set_reuse_port(shared)?;
-        // Smaller buffers than requested are no reason not to serve.
-        let _ = raw.set_recv_buffer_size(SOCKET_BUFFER);
-        let _ = raw.set_send_buffer_size(SOCKET_BUFFER);
-        // The local address must be known for each datagram only if it can differ.
-        if address.ip().is_unspecified() {
-            control::want_packet_info(raw.as_fd(), address.is_ipv6())?;
-        }
-        control::want_drops(raw.as_fd())?;
+        prepare(&raw, address)?;
         raw.bind(&address.into())?;
         Ok(Self(raw.into()))
+    }
+
+    /// Uses a socket that another process has bound to `address`.
+    ///
+    /// # Errors
+    /// If the socket refuses an option.
+    pub fn adopt(file: OwnedFd, address: SocketAddr) -> io::Result<Self> {
+        let raw = Raw::from(file);
+        raw.set_nonblocking(true)?;
+        control::ignore_path_mtu(raw.as_fd(), address.is_ipv6())?;
+        prepare(&raw, address)?;
+        Ok(Self(raw.into()))
+    }
+
+    /// Whether further sockets can be bound to the same address (`SO_REUSEPORT`).
+    pub fn is_shared(&self) -> bool {
+        SockRef::from(&self.0).reuse_port().unwrap_or(false)
     }
 
     /// A socket connected to `server`, on a local port chosen by `draw`, which is called again if the port is
@@ -103,6 +113,18 @@ fn new(address: SocketAddr) -> io::Result<Raw> {
     raw.set_nonblocking(true)?;
     control::ignore_path_mtu(raw.as_fd(), address.is_ipv6())?;
     Ok(raw)
+}
+
+/// Sets the options of a socket that receives queries at `address`.
+fn prepare(raw: &Raw, address: SocketAddr) -> io::Result<()> {
+    // Smaller buffers than requested are no reason not to serve.
+    let _ = raw.set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = raw.set_send_buffer_size(SOCKET_BUFFER);
+    // The local address must be known for each datagram only if it can differ.
+    if address.ip().is_unspecified() {
+        control::want_packet_info(raw.as_fd(), address.is_ipv6())?;
+    }
+    control::want_drops(raw.as_fd())
 }
 
 fn is_about_the_port(error: &io::Error) -> bool {
