@@ -156,6 +156,8 @@ counts! {
     UpstreamReferral = "upstream_referrals",
     /// Answers from upstream that can't be read.
     UpstreamGarbage = "upstream_garbage",
+    /// Answers from upstream by which the server says that it blocks the name.
+    UpstreamBlocks = "upstream_blocks",
     /// First attempts that upstream did not answer in time; the resolver repeats the query.
     UpstreamSlow = "upstream_slow",
     /// Answers that were sent, but not cached because another thread held the cache's lock.

@@ -77,6 +77,10 @@ pub(super) fn run(
         state.extend((!server.edns).then(|| "no EDNS".to_owned()));
         state.extend((!server.random_case).then(|| "no random case".to_owned()));
         state.extend(server.troubles());
+        state.extend((server.blocks > 0).then(|| {
+            let answers = counted(server.blocks, "answer", "answers");
+            format!("{answers} blocked by it")
+        }));
         if state.is_empty() {
             state.push("not asked yet".to_owned());
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::findings::{Findings, quote};
 use super::local::{LocalSection, apex};
 use super::reader::{At, Reader, WordOrStrings};
+use super::selection::{self, Strategy};
 use super::upstream::{self, RawServers, UpstreamServer};
 use crate::wire::name::Name;
 
@@ -20,6 +21,8 @@ pub struct Forward {
     pub servers: Vec<UpstreamServer>,
     /// How long all attempts for a query may take; `None` means as long as those to `[upstream]`.
     pub timeout: Option<Duration>,
+    /// The order of the servers; `None` means as in `[upstream]`.
+    pub strategy: Option<Strategy>,
 }
 
 /// A section `[[forward]]`, before validation.
@@ -28,6 +31,7 @@ pub(super) struct Raw {
     zone: Option<At<WordOrStrings>>,
     servers: Option<RawServers>,
     timeout_ms: Option<At<i64>>,
+    strategy: Option<At<String>>,
 }
 
 impl Raw {
@@ -37,6 +41,7 @@ impl Raw {
             zone: table.required_word_or_strings("zone"),
             servers: upstream::required_servers(table),
             timeout_ms: table.integer("timeout-ms"),
+            strategy: table.string("strategy"),
         }
     }
 }
@@ -53,6 +58,7 @@ pub(super) fn validate(
     let local: HashMap<_, _> = local.collect();
     let forwards = raw.into_iter().filter_map(|raw| {
         let timeout = upstream::timeout(raw.timeout_ms, findings);
+        let strategy = selection::strategy(raw.strategy, findings);
         let servers = raw
             .servers
             .and_then(|given| upstream::servers(given, findings));
@@ -62,6 +68,7 @@ pub(super) fn validate(
             zones: Some(zones).filter(|zones| !zones.is_empty())?,
             servers: servers.filter(|servers| !servers.is_empty())?,
             timeout,
+            strategy,
         })
     });
     forwards.collect()

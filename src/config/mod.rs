@@ -35,6 +35,7 @@ mod raw;
 mod reader;
 pub mod regular;
 pub mod secret;
+pub mod selection;
 pub mod shown;
 pub mod special_use;
 pub(crate) mod suggest;

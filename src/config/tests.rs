@@ -18,6 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::load::SIZE_MAX;
+use super::selection::Selection;
 use super::*;
 
 fn parse(text: &str) -> Result<Config, Problems> {
@@ -69,6 +70,7 @@ fn an_empty_file_means_the_defaults_and_no_lists() {
     assert_eq!(config.upstream.timeout, Duration::from_secs(2));
     assert_eq!(config.upstream.waiting, 8192);
     assert_eq!(config.upstream.waiting_per_client, 2048);
+    assert_eq!(config.upstream.selection, Selection::default());
     assert_eq!(config.cache.size_bytes, 256 << 20);
     assert_eq!(config.cache.max_ttl_secs, 86400);
     assert_eq!(config.state.dir, None);
@@ -159,8 +161,8 @@ fn unknown_keys_are_reported_with_the_known_ones() {
     assert_eq!(
         problems("[upstream]\nzone = 1\n[upstream.\"a\\u001b\"]\n"),
         [
-            "2: unknown key `zone` in [upstream]; valid keys are servers, resolv-conf, ports, timeout-ms, waiting, waiting-per-client",
-            "3: unknown key `a\\u{1b}` in [upstream]; valid keys are servers, resolv-conf, ports, timeout-ms, waiting, waiting-per-client",
+            "2: unknown key `zone` in [upstream]; valid keys are servers, resolv-conf, ports, timeout-ms, waiting, waiting-per-client, strategy, parallel-servers, on-upstream-block, landing-addresses",
+            "3: unknown key `a\\u{1b}` in [upstream]; valid keys are servers, resolv-conf, ports, timeout-ms, waiting, waiting-per-client, strategy, parallel-servers, on-upstream-block, landing-addresses",
         ]
     );
 }

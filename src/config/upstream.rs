@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::findings::{Findings, quote};
 use super::reader::{At, Reader};
+use super::selection::{self, Selection};
 use super::values::{file, number};
 
 pub use super::address::ServerAddress;
@@ -32,6 +33,8 @@ pub struct Upstream {
     pub waiting: usize,
     /// The maximum number of waiting queries of one client: at least one, at most `waiting`.
     pub waiting_per_client: usize,
+    /// Which server's answer is used.
+    pub selection: Selection,
 }
 
 /// A server, and the form of queries to it.
@@ -63,6 +66,7 @@ pub(super) struct Raw {
     timeout_ms: Option<At<i64>>,
     waiting: Option<At<i64>>,
     waiting_per_client: Option<At<i64>>,
+    selection: selection::Raw,
 }
 
 /// The value of `servers`, before validation.
@@ -109,6 +113,7 @@ impl Raw {
             timeout_ms: table.integer("timeout-ms"),
             waiting: table.integer("waiting"),
             waiting_per_client: table.integer("waiting-per-client"),
+            selection: selection::Raw::read(table),
         }
     }
 }
@@ -127,6 +132,7 @@ pub(super) fn validate(raw: Raw, findings: &mut Findings) -> Upstream {
         timeout: timeout.unwrap_or(TIMEOUT),
         waiting,
         waiting_per_client: per_client.unwrap_or(waiting / 4),
+        selection: selection::validate(raw.selection, findings),
     }
 }
 

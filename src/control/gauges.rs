@@ -78,6 +78,9 @@ pub struct UpstreamStatus {
     /// All unusable answers since the server was configured.
     #[serde(default)]
     pub failures_total: BTreeMap<String, u64>,
+    /// All answers by which it blocked names since it was configured.
+    #[serde(default)]
+    pub blocks: u64,
 }
 
 impl UpstreamStatus {

@@ -11,6 +11,7 @@ use super::resolv_conf::ResolvConf;
 use super::target::{Target, UpstreamError, own_address, resolve};
 use super::upstreams::{Upstreams, dialect, intake};
 use crate::config::Config;
+use crate::config::selection::{Selection, Strategy};
 use crate::serve::cache::Cache;
 use crate::serve::upstream::Pool;
 use crate::serve::upstream::connect::Network;
@@ -24,13 +25,14 @@ use crate::wire::name::Name;
 #[derive(Debug)]
 pub(super) struct Forwards(Vec<Forward>);
 
-/// Servers, and the zones that they are asked for. Sections with equal servers and timeouts share one: of thousands of zones,
+/// Servers, and the zones that they are asked for. Sections with equal servers, timeouts and strategies share one: of thousands of zones,
 /// most have the same servers.
 #[derive(Debug)]
 struct Forward {
     zones: Vec<Name>,
     servers: Vec<Target>,
     timeout: Duration,
+    strategy: Strategy,
 }
 
 /// Which zones are routed besides those of a configuration.
@@ -56,7 +58,9 @@ impl Forwards {
             });
             let servers = servers.collect::<Result<Vec<_>, _>>()?;
             let timeout = forward.timeout.unwrap_or(config.upstream.timeout);
-            match places.entry((servers.clone(), timeout)) {
+            let strategy = forward.strategy;
+            let strategy = strategy.unwrap_or(config.upstream.selection.strategy);
+            match places.entry((servers.clone(), timeout, strategy)) {
                 Entry::Occupied(at) => all[*at.get()].zones.extend_from_slice(&forward.zones),
                 Entry::Vacant(at) => {
                     at.insert(all.len());
@@ -64,6 +68,7 @@ impl Forwards {
                         zones: forward.zones.clone(),
                         servers,
                         timeout,
+                        strategy,
                     });
                 }
             }
@@ -153,6 +158,10 @@ impl ForwardSource {
         let pools = forwards.0.iter().zip(known).map(|(forward, known)| {
             let pool = known.unwrap_or_else(|| Arc::new(self.pool(config, forward)));
             pool.tune(forward.timeout, intake(config));
+            pool.select(&Selection {
+                strategy: forward.strategy,
+                ..config.upstream.selection.clone()
+            });
             ForwardPool {
                 zones: forward.zones.clone(),
                 pool,

@@ -46,6 +46,7 @@ pub(super) fn upstream_status(server: ServerState) -> UpstreamStatus {
         referrals: server.referrals,
         failures: by_name(server.failures.recent),
         failures_total: by_name(server.failures.total),
+        blocks: server.blocks.total,
     }
 }
 

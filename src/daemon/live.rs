@@ -11,6 +11,7 @@ use super::listeners::{Listeners, Prepared};
 use super::log_output::LogOutput;
 use super::observer::QueryObserver;
 use super::outage::Outage;
+use super::upstream_blocks;
 use super::upstreams::{UpstreamSource, Upstreams, intake};
 use crate::config::Config;
 use crate::control::data_plane::{Change, DataPlane};
@@ -127,6 +128,7 @@ impl Parts {
         pools
             .default_pool()
             .tune(config.upstream.timeout, intake(&config));
+        pools.default_pool().select(&config.upstream.selection);
         let bound = next.iter().flatten().map(|endpoint| endpoint.address);
         let open = self.listeners.addresses().into_iter();
         let listening_ports = open.chain(bound).map(|address| address.port());
@@ -180,11 +182,17 @@ impl DataPlane for Live {
             LogOutput::problem(),
         ];
         let on_forwards = parts.forward_outages.alarms();
+        let on_blocks = upstream_blocks::alarms(pools);
         Gauges {
             user: Some(user_id()),
             listen: parts.listeners.addresses(),
             upstream: upstream_states(servers, &pools.forwarding()),
-            problems: problems.into_iter().flatten().chain(on_forwards).collect(),
+            problems: problems
+                .into_iter()
+                .flatten()
+                .chain(on_forwards)
+                .chain(on_blocks)
+                .collect(),
             waiting: parts.resolver.waiting(),
             cache_entries,
             cache_octets,

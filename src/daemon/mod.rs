@@ -23,6 +23,7 @@ mod resolv_conf;
 mod service;
 mod signals;
 mod target;
+mod upstream_blocks;
 mod upstreams;
 
 use std::sync::Arc;

@@ -146,7 +146,7 @@ pub(super) fn describe_servers(servers: &[ServerState]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::upstream::FailureCounts;
+    use crate::serve::upstream::{BlockCounts, FailureCounts};
     use crate::wire::ask::Dialect;
 
     fn server(silent: bool, latency: Option<u64>) -> ServerState {
@@ -164,6 +164,7 @@ mod tests {
             referrals: 0,
             failing: false,
             failures: FailureCounts::default(),
+            blocks: BlockCounts::default(),
         }
     }
 

@@ -58,14 +58,16 @@ impl Upstreams {
         counters: &Arc<Counters>,
     ) -> Pool {
         let server = |(address, permitted): &Target| Server::new(address.clone(), *permitted);
-        Pool::new(
+        let pool = Pool::new(
             self.servers.iter().map(server).collect(),
             network.clone(),
             config.upstream.timeout,
             intake(config),
             ports,
             Arc::clone(counters),
-        )
+        );
+        pool.select(&config.upstream.selection);
+        pool
     }
 }
 

@@ -14,6 +14,12 @@ pub mod code {
     pub const STALE_ANSWER: u16 = 3;
     /// 13: the failure is cached (RFC 9520).
     pub const CACHED_ERROR: u16 = 13;
+    /// 15: the operator of the server blocks the name.
+    pub const BLOCKED: u16 = 15;
+    /// 16: an authority had the name blocked.
+    pub const CENSORED: u16 = 16;
+    /// 17: the client asked to have the name blocked.
+    pub const FILTERED: u16 = 17;
     /// 18: the client is not authorized.
     pub const PROHIBITED: u16 = 18;
     /// 19: the NXDOMAIN is older than its TTL.

@@ -68,5 +68,6 @@ mod streams;
 mod support;
 mod swap;
 mod transfers;
+mod upstream_blocks;
 mod upstreams;
 mod zone_precedence;

@@ -269,6 +269,40 @@ fn an_outage_ends_when_other_servers_replace_the_silent_ones() {
 }
 
 #[test]
+fn the_order_of_the_servers_follows_the_strategy_and_a_reload_changes_it() {
+    let slow = Upstream::start(|asked| {
+        thread::sleep(Duration::from_millis(60));
+        Some(address_of(asked, TRUE))
+    });
+    let fast = Upstream::plain();
+    let servers = format!("[\"{}\", \"{}\"]", slow.address, fast.address);
+    let config = preamble(slow.address).replace(&format!("[\"{}\"]", slow.address), &servers);
+    let config = config + "strategy = \"strict\"\n" + &list("ads", "");
+    let server = Server::start(&config, &[("ads", "blocked.example\n")]);
+    let ask_for = |range: std::ops::Range<usize>| {
+        for number in range {
+            let name = format!("n{number}.example");
+            assert_eq!(addresses(server.address, &name), ["192.0.2.1"]);
+        }
+        (slow.asked().len(), fast.asked().len())
+    };
+    assert_eq!(ask_for(0..10), (10, 0));
+    let path = server.path("tapis.toml");
+    let reload = |strategy: &str| {
+        let changed = config.replace("strict", strategy);
+        std::fs::write(&path, changed).expect("written");
+        let report = text(&server.verb(&["reload"]));
+        assert!(report.contains("upstream.strategy"), "{report}");
+    };
+    reload("parallel");
+    until("both were asked", || ask_for(10..20) == (20, 10));
+    reload("fastest");
+    let (of_slow, of_fast) = ask_for(20..40);
+    assert!(of_slow <= 23 && of_fast >= 27, "{of_slow} {of_fast}");
+    server.assert_well();
+}
+
+#[test]
 fn link_local_servers_are_used_with_their_interface() {
     let server = start("nameserver fe80::1%lo\nnameserver fe80::2%nosuch0\nnameserver 192.0.2.1\n");
     assert_eq!(upstreams(&server), ["[fe80::1%1]:53", "192.0.2.1:53"]);

@@ -13,6 +13,7 @@ fn every_number_is_bounded_on_both_sides() {
         ("server", "discard-ms", 100, 60_000),
         ("upstream", "timeout-ms", 100, 30_000),
         ("upstream", "waiting", 16, 65_535),
+        ("upstream", "parallel-servers", 2, 16),
         // The upper bound is the default of waiting.
         ("upstream", "waiting-per-client", 1, 8192),
         ("cache", "size-mib", 1, 65_536),

@@ -662,6 +662,16 @@ policy = "tcp-only"
                 &["upstream.servers", "upstream.waiting"],
             ),
             ("servers = [\"192.0.2.2\"]", &["upstream.servers"]),
+            (
+                "servers = [\"192.0.2.1\"]\nstrategy = \"strict\"\nparallel-servers = 3\n\
+                 on-upstream-block = \"next\"\nlanding-addresses = []",
+                &[
+                    "upstream.strategy",
+                    "upstream.parallel-servers",
+                    "upstream.on-upstream-block",
+                    "upstream.landing-addresses",
+                ],
+            ),
         ] {
             assert_eq!(changed(&plain, &servers(other)), keys);
         }

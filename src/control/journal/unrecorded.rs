@@ -7,6 +7,7 @@ use crate::config::feed::Feed;
 pub(super) fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'static str> {
     let (server, next_server) = (&was.server, &now.server);
     let (upstream, next_upstream) = (&was.upstream, &now.upstream);
+    let (selection, next_selection) = (&upstream.selection, &next_upstream.selection);
     let (state, next_state) = (&was.state, &now.state);
     let (guard, next_guard) = (&was.guard, &now.guard);
     let (limits, next_limits) = (&guard.limits, &next_guard.limits);
@@ -53,6 +54,10 @@ pub(super) fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'s
         "upstream.timeout-ms": upstream.timeout, next_upstream.timeout;
         "upstream.waiting": upstream.waiting, next_upstream.waiting;
         "upstream.waiting-per-client": upstream.waiting_per_client, next_upstream.waiting_per_client;
+        "upstream.strategy": selection.strategy, next_selection.strategy;
+        "upstream.parallel-servers": selection.parallel_servers, next_selection.parallel_servers;
+        "upstream.on-upstream-block": selection.on_upstream_block, next_selection.on_upstream_block;
+        "upstream.landing-addresses": selection.landing_addresses, next_selection.landing_addresses;
         "cache.size-mib": was.cache.size_bytes, now.cache.size_bytes;
         "state.dir": state.dir, next_state.dir;
         "state.keep": state.keep, next_state.keep;

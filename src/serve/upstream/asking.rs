@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
+use super::bounds::is_usable;
 use super::exchange::{ExchangeError, How, Transport};
-use super::reply::{Again, Evaluation, Received, evaluate, is_usable};
+use super::reply::{Again, Evaluation, Received, evaluate};
 use super::server::Server;
 use super::{Pool, PriorAttempt, Unanswered};
 use crate::serve::cache::Key;
@@ -41,6 +42,26 @@ struct Try {
     responded: bool,
     /// `Ok(None)` if there were responses, but none of them is an answer.
     result: Result<Option<Answer>, ExchangeError>,
+    /// Whether the server's health has changed by it already.
+    is_noted: bool,
+}
+
+impl Unanswered {
+    /// Keeps the first answer; a usable one, by which a server blocks the name, takes precedence.
+    fn keep(&mut self, answer: Answer) {
+        match &self.said {
+            Some(kept) if is_usable(kept) || !is_usable(&answer) => {}
+            _ => self.said = Some(answer),
+        }
+    }
+
+    /// The end of a query: an answer by which a server blocks the name is better than none.
+    fn end(mut self) -> Result<Answer, Self> {
+        match self.said.take_if(|kept| is_usable(kept)) {
+            Some(answer) => Ok(answer),
+            None => Err(self),
+        }
+    }
 }
 
 impl Pool {
@@ -48,10 +69,13 @@ impl Pool {
     /// the first usable answer counts. With one server only, the query is repeated, because a datagram may be lost. A
     /// `prior` attempt counts as one of the tries. `client` is the client that the query is sent for, if there is one.
     ///
+    /// If an answer by which a server blocks the name must not be used at once, each other server is asked once. Without
+    /// another answer, the first one by which a server blocks the name is used.
+    ///
     /// # Errors
     /// [`Unanswered`] if no server sent an answer with response code NOERROR or NXDOMAIN.
     pub async fn ask(
-        &self,
+        self: &Arc<Self>,
         key: &Key,
         client: Option<usize>,
         prior: Option<PriorAttempt>,
@@ -63,7 +87,10 @@ impl Pool {
             said: None,
             ours: false,
         };
-        let mut servers = self.lock().order(now);
+        let (strategy, (mut servers, at_once)) = {
+            let selection = self.intake.selection();
+            (selection.strategy, self.lock().order(&selection, now))
+        };
         let count = (servers.len() * ROUNDS).min(MOST_TRIES.max(servers.len()));
         let share = timeout / count.max(1) as u32;
         let request = Request {
@@ -73,6 +100,7 @@ impl Pool {
         };
         let left = count - usize::from(prior.is_some()).min(count);
         let mut tries = FuturesUnordered::new();
+        // With several servers at once, the last of these.
         let mut first = None;
         let mut begun = None;
         if let Some(prior) = prior {
@@ -95,35 +123,66 @@ impl Pool {
             }
         }
         let mut responded = vec![false; servers.len()];
+        let mut tried = responded.clone();
         // One query counts as at most one failure of each server, however often it was repeated.
         let mut charged = responded.clone();
         if let Some((place, has_responded, again)) = begun {
             responded[place] = has_responded;
             charged[place] = true;
+            tried[place] = true;
             if again.is_some() {
-                tries.push(self.attempt(place, &servers[place], again, request));
+                let attempt = self.attempt(place, &servers[place], again, request);
+                tries.push(attempt.left_future());
                 first = Some(place);
             }
         }
         let mut plan = (0..servers.len()).cycle().take(left);
+        // Of the servers that were asked at once, those that have not responded.
+        let mut open = 0;
+        if at_once > 1 {
+            for place in plan.by_ref().take(at_once) {
+                if tried[place] {
+                    continue;
+                }
+                tries.push(
+                    self.detached(place, &servers[place], request)
+                        .right_future(),
+                );
+                (tried[place], charged[place]) = (true, true);
+                first = Some(place);
+                open += 1;
+            }
+        }
+        // When the server that was asked last should have answered.
+        let mut due = now;
         loop {
+            let has_block = failure.said.as_ref().is_some_and(is_usable);
+            let is_early = open > 0 && Instant::now() < due;
             let asked = first.take().or_else(|| {
-                let next = plan.find(|&place| !responded[place])?;
-                tries.push(self.attempt(next, &servers[next], None, request));
+                if is_early {
+                    return None;
+                }
+                let next = plan.find(|&place| !(responded[place] || has_block && tried[place]))?;
+                tried[next] = true;
+                let attempt = self.attempt(next, &servers[next], None, request);
+                tries.push(attempt.left_future());
                 Some(next)
             });
             let until = match asked {
                 Some(place) => {
-                    let patience = self.update(&servers[place], |health| health.patience());
-                    deadline.min(Instant::now() + patience.unwrap_or(share).min(share))
+                    let patience = self.update(&servers[place], |health| health.patience(strategy));
+                    due = deadline.min(Instant::now() + patience.unwrap_or(share).min(share));
+                    due
                 }
-                None if tries.is_empty() => return Err(failure),
+                None if tries.is_empty() => return failure.end(),
+                None if is_early || has_block => due,
                 None => deadline,
             };
             tokio::select! {
                 biased;
                 Some(done) = tries.next() => {
                     responded[done.place] |= done.responded;
+                    open -= usize::from(done.is_noted);
                     let server = &servers[done.place];
                     let answer = self.evaluate_try(done, server, &mut charged, &mut failure);
                     if let Some(answer) = answer {
@@ -135,9 +194,9 @@ impl Pool {
                     if let Some(late) = asked && !is_crowded {
                         self.charge(&servers[late], late, &mut charged);
                     }
-                    if until == deadline {
+                    if until == deadline || asked.is_none() && !is_early {
                         failure.ours |= is_crowded;
-                        return Err(failure);
+                        return failure.end();
                     }
                 }
             }
@@ -147,6 +206,45 @@ impl Pool {
     fn charge(&self, server: &Arc<Server>, place: usize, charged: &mut [bool]) {
         if !std::mem::replace(&mut charged[place], true) {
             self.update(server, |health| health.failed(Instant::now()));
+        }
+    }
+
+    /// Asks one server by a task that goes on until its deadline even if the query has got another server's answer by
+    /// then. Otherwise nothing would be known about the slower servers of those that are asked at once.
+    fn detached(
+        self: &Arc<Self>,
+        place: usize,
+        server: &Arc<Server>,
+        request: Request<'_>,
+    ) -> impl Future<Output = Try> + use<> {
+        let (pool, server) = (Arc::clone(self), Arc::clone(server));
+        let (key, client, deadline) = (request.key.clone(), request.client, request.deadline);
+        let task = tokio::spawn(async move {
+            let request = Request {
+                key: &key,
+                client,
+                deadline,
+            };
+            let done = pool.attempt(place, &server, None, request).await;
+            if done.responded {
+                pool.update(&server, |health| health.answered(done.took));
+            } else if !matches!(done.result, Err(ExchangeError::Busy)) {
+                pool.update(&server, |health| health.failed(Instant::now()));
+            }
+            Try {
+                is_noted: true,
+                ..done
+            }
+        });
+        async move {
+            // The task fails only if it panicked or the program ends, which is no fault of the server.
+            task.await.unwrap_or(Try {
+                place,
+                took: Duration::ZERO,
+                responded: false,
+                result: Err(ExchangeError::Busy),
+                is_noted: true,
+            })
         }
     }
 
@@ -168,6 +266,7 @@ impl Pool {
             took: Duration::ZERO,
             responded: false,
             result: Ok(None),
+            is_noted: false,
         };
         let mut how = How {
             over: Transport::Udp,
@@ -261,19 +360,19 @@ impl Pool {
     ) -> Option<Answer> {
         // A server that responds is up, whatever the response is, because the owner of a zone can influence the
         // response.
-        if done.responded {
-            self.update(server, |health| health.answered(done.took));
-        } else if !matches!(done.result, Err(ExchangeError::Busy)) {
-            self.charge(server, done.place, charged);
+        if !done.is_noted {
+            if done.responded {
+                self.update(server, |health| health.answered(done.took));
+            } else if !matches!(done.result, Err(ExchangeError::Busy)) {
+                self.charge(server, done.place, charged);
+            }
         }
         // If a server could not be asked, the failure is ours whatever the others answer: that server might have
         // answered.
         failure.ours |= matches!(done.result, Err(ExchangeError::Busy));
         match done.result {
-            Ok(Some(answer)) if is_usable(&answer) => return Some(answer),
-            Ok(Some(answer)) => {
-                failure.said.get_or_insert(answer);
-            }
+            Ok(Some(answer)) if self.intake.accepts(&answer) => return Some(answer),
+            Ok(Some(answer)) => failure.keep(answer),
             Err(ExchangeError::Unreachable) => failure.code = code::NETWORK_ERROR,
             Ok(None) | Err(ExchangeError::Timeout | ExchangeError::Busy) => {}
         }

@@ -1,11 +1,15 @@
-//! The limits on TTLs and contents of upstream's answers, and where their chains lead. They may change while threads use them.
+//! The limits on TTLs and contents of upstream's answers, where their chains lead, and which of them count. They may change
+//! while threads use them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
+use crate::config::selection::{OnUpstreamBlock, Selection};
 use crate::serve::routes::{PoolId, Routes};
+use crate::wire::Rcode;
 use crate::wire::answer::{Answer, Intake};
 
 /// An [`Intake`] and routes that are read and changed without a lock.
@@ -16,6 +20,7 @@ pub(super) struct Bounds {
     additional: AtomicBool,
     /// The number of the pool, and the routes to all pools.
     routes: ArcSwap<(PoolId, Arc<Routes>)>,
+    selection: ArcSwap<Selection>,
 }
 
 impl Bounds {
@@ -25,6 +30,7 @@ impl Bounds {
             max_negative_ttl: AtomicU32::new(intake.max_negative_ttl),
             additional: AtomicBool::new(intake.additional),
             routes: ArcSwap::default(),
+            selection: ArcSwap::default(),
         }
     }
 
@@ -49,6 +55,28 @@ impl Bounds {
         self.routes.store(Arc::new((pool, Arc::clone(routes))));
     }
 
+    pub(super) fn selection(&self) -> Guard<Arc<Selection>> {
+        self.selection.load()
+    }
+
+    pub(super) fn set_selection(&self, selection: Selection) {
+        self.selection.store(Arc::new(selection));
+    }
+
+    /// Whether upstream servers lead clients to this address instead of to a blocked name.
+    pub(super) fn is_landing(&self, address: IpAddr) -> bool {
+        let selection = self.selection();
+        let mut landing = selection.landing_addresses.iter();
+        landing.any(|network| network.contains(&address))
+    }
+
+    /// Whether an answer is used without asking another server.
+    pub(super) fn accepts(&self, answer: &Answer) -> bool {
+        let is_block = answer.upstream_block().is_some();
+        is_usable(answer)
+            && !(is_block && self.selection().on_upstream_block == OnUpstreamBlock::Next)
+    }
+
     /// Whether an answer of the pool is a referral and no other pool is asked for the name that it refers about.
     pub(super) fn is_dead_end(&self, answer: &Answer) -> bool {
         if !answer.is_referral() {
@@ -58,6 +86,13 @@ impl Bounds {
         let (pool, routes) = &**self.routes.load();
         routes.handoff(*pool, answer, rtype).is_none()
     }
+}
+
+/// Whether an answer's response code makes it usable.
+pub(super) fn is_usable(answer: &Answer) -> bool {
+    const NOERROR: u16 = Rcode::NoError as u16;
+    const NXDOMAIN: u16 = Rcode::NxDomain as u16;
+    matches!(answer.rcode(), NOERROR | NXDOMAIN)
 }
 
 fn ttls(intake: Intake) -> u64 {

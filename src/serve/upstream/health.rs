@@ -1,8 +1,11 @@
 //! The health of upstream servers: how fast each answers, and whether it does; and the order to ask them in.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::config::selection::Strategy;
 
 /// Failures in a row after which a server counts as down.
 const DOWN_AFTER: u32 = 3;
@@ -52,8 +55,17 @@ impl Health {
         self.latency *= FADING;
     }
 
-    /// How long to wait for this server before another one is asked, too.
-    pub(super) fn patience(&self) -> Duration {
+    /// How long to wait for this server before another one is asked, too. With [`Strategy::Strict`] a server that answers
+    /// fast gets more time, so that others are not asked because of a single slow answer.
+    pub(super) fn patience(&self, strategy: Strategy) -> Duration {
+        let patience = self.usual_patience();
+        match strategy {
+            Strategy::Strict => patience.max(FIRST_PATIENCE),
+            Strategy::Fastest | Strategy::Parallel => patience,
+        }
+    }
+
+    fn usual_patience(&self) -> Duration {
         if self.latency == 0.0 {
             return FIRST_PATIENCE;
         }
@@ -86,16 +98,17 @@ impl Health {
     }
 }
 
-/// The servers' indices in the order to ask them: those that answer, the fastest first; then those that are down,
-/// because asking one of them is better than asking none.
-pub(super) fn order(servers: &[Health], now: Instant) -> Vec<usize> {
+/// The servers' indices in the order to ask them: those that answer, the fastest first, or in their own order with
+/// [`Strategy::Strict`]; then those that are down, because asking one of them is better than asking none.
+pub(super) fn order(servers: &[Health], strategy: Strategy, now: Instant) -> Vec<usize> {
     let mut order: Vec<usize> = (0..servers.len()).collect();
     order.sort_by(|&a, &b| {
         let pause = |i: usize| servers[i].paused_until.filter(|&until| now < until);
         let latency = |i: usize| servers[i].latency;
-        pause(a)
-            .cmp(&pause(b))
-            .then_with(|| latency(a).total_cmp(&latency(b)))
+        pause(a).cmp(&pause(b)).then_with(|| match strategy {
+            Strategy::Strict => Ordering::Equal,
+            Strategy::Fastest | Strategy::Parallel => latency(a).total_cmp(&latency(b)),
+        })
     });
     order
 }
@@ -103,6 +116,8 @@ pub(super) fn order(servers: &[Health], now: Instant) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FASTEST: Strategy = Strategy::Fastest;
 
     #[test]
     fn the_fastest_server_that_answers_is_asked_first() {
@@ -114,9 +129,29 @@ mod tests {
         for _ in 0..DOWN_AFTER {
             servers[2].failed(now);
         }
-        assert_eq!(order(&servers, now), [1, 0, 2]);
+        assert_eq!(order(&servers, FASTEST, now), [1, 0, 2]);
         let later = now + FIRST_PAUSE;
-        assert_eq!(order(&servers, later), [2, 1, 0], "its pause is over");
+        assert_eq!(
+            order(&servers, FASTEST, later),
+            [2, 1, 0],
+            "its pause is over"
+        );
+    }
+
+    #[test]
+    fn in_strict_order_a_later_server_is_first_only_while_the_earlier_ones_are_down() {
+        let now = Instant::now();
+        let mut servers = [Health::default(); 3];
+        servers[0].answered(Duration::from_millis(50));
+        servers[2].answered(Duration::from_millis(1));
+        assert_eq!(order(&servers, Strategy::Strict, now), [0, 1, 2]);
+        for _ in 0..DOWN_AFTER {
+            servers[0].failed(now);
+        }
+        assert_eq!(order(&servers, Strategy::Strict, now), [1, 2, 0]);
+        let later = now + FIRST_PAUSE;
+        assert_eq!(order(&servers, Strategy::Strict, later), [0, 1, 2]);
+        assert_eq!(servers[2].patience(Strategy::Strict), FIRST_PATIENCE);
     }
 
     #[test]
@@ -128,7 +163,7 @@ mod tests {
         for _ in 0..100 {
             servers[1].passed_over();
         }
-        assert_eq!(order(&servers, now), [1, 0]);
+        assert_eq!(order(&servers, FASTEST, now), [1, 0]);
     }
 
     #[test]
@@ -149,10 +184,10 @@ mod tests {
     #[test]
     fn patience_follows_latency_within_bounds() {
         let mut server = Health::default();
-        assert_eq!(server.patience(), FIRST_PATIENCE);
+        assert_eq!(server.patience(FASTEST), FIRST_PATIENCE);
         server.answered(Duration::from_micros(100));
-        assert_eq!(server.patience(), LEAST_PATIENCE);
+        assert_eq!(server.patience(FASTEST), LEAST_PATIENCE);
         server.answered(Duration::from_secs(60));
-        assert_eq!(server.patience(), MOST_PATIENCE);
+        assert_eq!(server.patience(FASTEST), MOST_PATIENCE);
     }
 }

@@ -3,6 +3,7 @@
 //! It does not cache: each call sends a query. The list of servers can be replaced while it serves.
 
 mod asking;
+mod blocks;
 mod bounds;
 pub mod connect;
 mod datagram;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use self::blocks::{BlockCounts, RecentBlocks};
 use self::bounds::Bounds;
 use self::connect::Connector;
 pub use self::failures::FailureCounts;
@@ -33,6 +35,7 @@ use self::reply::Again;
 use self::server::Server;
 use super::routes::PoolId;
 use super::shared::Setting;
+use crate::config::selection::{Selection, Strategy};
 use crate::config::upstream::ServerAddress;
 use crate::stats::Counters;
 use crate::sys::udp::Ports;
@@ -72,17 +75,29 @@ impl Servers {
         self.health.get_mut(at)
     }
 
-    /// The servers in the order to ask them. All but the first are recorded as passed over, because the caller asks the
-    /// first one.
-    fn order(&mut self, now: Instant) -> Vec<Arc<Server>> {
-        let order = health::order(&self.health, now);
-        for &other in order.iter().skip(1) {
-            self.health[other].passed_over();
+    /// The servers in the order to ask them, and how many of them to ask at once. The others are recorded as passed over.
+    fn order(&mut self, selection: &Selection, now: Instant) -> (Vec<Arc<Server>>, usize) {
+        let order = health::order(&self.health, selection.strategy, now);
+        let at_once = self.at_once(selection, now);
+        // With a strict order, times don't matter, and those that are shown should stay as they were measured.
+        if selection.strategy != Strategy::Strict {
+            for &other in order.iter().skip(at_once) {
+                self.health[other].passed_over();
+            }
         }
-        order
-            .into_iter()
-            .map(|at| Arc::clone(&self.all[at]))
-            .collect()
+        let servers = order.into_iter().map(|at| Arc::clone(&self.all[at]));
+        (servers.collect(), at_once)
+    }
+
+    /// How many servers to ask at once: servers that are down are not among them.
+    fn at_once(&self, selection: &Selection, now: Instant) -> usize {
+        match selection.strategy {
+            Strategy::Fastest | Strategy::Strict => 1,
+            Strategy::Parallel => {
+                let up = self.health.iter().filter(|health| !health.is_down(now));
+                up.count().min(selection.parallel_servers).max(1)
+            }
+        }
     }
 }
 
@@ -91,7 +106,8 @@ impl Servers {
 pub struct Unanswered {
     /// The INFO-CODE of the Extended DNS Error: 22 or 23 (RFC 8914).
     pub code: u16,
-    /// An answer with an error's response code, if a server sent one.
+    /// An answer with an error's response code, if a server sent one. While others are asked, it may be an answer by which
+    /// a server blocks the name.
     pub said: Option<Answer>,
     /// Whether the cause was that we had no free socket. That says nothing about the name.
     pub ours: bool,
@@ -106,7 +122,7 @@ pub struct PriorAttempt {
     pub since: Instant,
     /// Whether it responded.
     pub responded: bool,
-    /// Its answer, if that had an error's response code.
+    /// Its answer, if that had an error's response code, or blocks the name and other servers are to be asked then.
     pub said: Option<Answer>,
     /// How to ask the same server again, if its response is a reason to do so.
     pub again: Option<Again>,
@@ -193,11 +209,18 @@ impl Pool {
         self.renew();
     }
 
-    /// The server to ask first; `None` if there is none, or another thread holds the lock: this never waits.
+    /// The server to ask first; `None` if there is none or several are to be asked at once, or another thread holds the
+    /// lock: this never waits.
     pub(super) fn try_first(&self, now: Instant) -> Option<First> {
+        let selection = self.intake.selection();
         let mut servers = self.servers.try_lock().ok()?;
-        let server = servers.order(now).into_iter().next()?;
-        let patience = servers.health(&server)?.patience().min(self.timeout() / 2);
+        if servers.at_once(&selection, now) > 1 {
+            return None;
+        }
+        let (order, _) = servers.order(&selection, now);
+        let server = order.into_iter().next()?;
+        let patience = servers.health(&server)?.patience(selection.strategy);
+        let patience = patience.min(self.timeout() / 2);
         Some(First { server, patience })
     }
 

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use foldhash::quality::RandomState;
 
 use super::Pool;
+use crate::config::selection::{OnUpstreamBlock, Selection};
 use crate::config::upstream::ServerAddress;
 use crate::serve::cache::{Entry, Key};
 use crate::serve::routes::{PoolId, Routes};
@@ -47,6 +48,19 @@ impl Pool {
             id: PoolId::unique(),
             ..self
         }
+    }
+
+    /// Changes the order in which the servers are asked, and which of their answers count.
+    pub fn select(&self, selection: &Selection) {
+        if **self.intake.selection() != *selection {
+            self.intake.set_selection(selection.clone());
+            self.renew();
+        }
+    }
+
+    /// The treatment of answers by which a server blocks a name.
+    pub fn on_block(&self) -> OnUpstreamBlock {
+        self.intake.selection().on_upstream_block
     }
 
     /// The number that identifies it.

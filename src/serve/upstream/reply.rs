@@ -2,16 +2,16 @@
 
 use tokio::time::Instant;
 
-use super::bounds::Bounds;
+use super::bounds::{Bounds, is_usable};
 use super::exchange::{How, Transport};
 use super::failures::Failure;
 use super::server::Server;
 use crate::serve::cache::Key;
 use crate::stats::{Count, Counters};
-use crate::wire::answer::{Answer, AnswerError};
+use crate::wire::answer::{Answer, AnswerError, UpstreamBlock};
 use crate::wire::ask::{EdnsSupport, Fit, edns_support, has_broken_opt};
+use crate::wire::class;
 use crate::wire::name::Name;
-use crate::wire::{Rcode, class};
 
 /// How to ask a server again after its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,15 +53,30 @@ fn rcode(message: &[u8]) -> u16 {
     message.get(3).map_or(0, |byte| u16::from(byte & 0x0F))
 }
 
-/// Whether an answer's response code makes it usable without asking another server.
-pub(super) fn is_usable(answer: &Answer) -> bool {
-    const NOERROR: u16 = Rcode::NoError as u16;
-    const NXDOMAIN: u16 = Rcode::NxDomain as u16;
-    matches!(answer.rcode(), NOERROR | NXDOMAIN)
+/// Evaluates the response to a query. Records what it shows about `server`'s extensions, and whether the server blocks
+/// the name.
+pub(super) fn evaluate(
+    server: &Server,
+    how: How,
+    received: Received<'_>,
+    key: &Key,
+    intake: &Bounds,
+    counters: &Counters,
+) -> Evaluation {
+    let at = received.at;
+    let mut evaluation = evaluate_response(server, how, received, key, intake, counters);
+    if let Evaluation::Answer(answer) = &mut evaluation
+        && let Some(sign) = answer.block_sign(|address| intake.is_landing(address))
+    {
+        counters.bump(Count::UpstreamBlocks);
+        server.blocks(at);
+        let server = server.address().to_string().into();
+        answer.mark_blocked(UpstreamBlock { server, sign });
+    }
+    evaluation
 }
 
-/// Evaluates the response to a query. Records what it shows about `server`'s extensions.
-pub(super) fn evaluate(
+fn evaluate_response(
     server: &Server,
     how: How,
     received: Received<'_>,

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::blocks::{BlockCounts, Blocks};
 use super::failures::{Failure, FailureCounts, Failures};
 use super::stream::Connections;
 use crate::config::upstream::ServerAddress;
@@ -46,6 +47,7 @@ pub struct Server {
     /// How often it referred to other servers.
     referrals: AtomicU64,
     failures: Failures,
+    blocks: Blocks,
     pub(super) connections: Connections,
 }
 
@@ -64,6 +66,7 @@ impl Server {
             case_doubts: AtomicU32::new(0),
             referrals: AtomicU64::new(0),
             failures: Failures::default(),
+            blocks: Blocks::default(),
             connections: Connections::default(),
         }
     }
@@ -126,6 +129,16 @@ impl Server {
     /// Its failures.
     pub(super) fn failures(&self) -> FailureCounts {
         self.failures.counts()
+    }
+
+    /// Records an answer by which it blocks a name.
+    pub(super) fn blocks(&self, now: Instant) {
+        self.blocks.count(self.millis(now));
+    }
+
+    /// How many answers blocked names.
+    pub(super) fn block_counts(&self, now: Instant) -> BlockCounts {
+        self.blocks.counts(self.millis(now))
     }
 
     /// Records that it answered a query with EDNS, so it understands or ignores EDNS.

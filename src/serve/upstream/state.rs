@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Pool;
+use super::blocks::BlockCounts;
 use super::failures::FailureCounts;
 use super::health::Health;
 use super::server::Server;
@@ -40,6 +41,8 @@ pub struct ServerState {
     pub failing: bool,
     /// The counts of its unusable answers.
     pub failures: FailureCounts,
+    /// The counts of its answers that blocked names.
+    pub blocks: BlockCounts,
 }
 
 impl Pool {
@@ -58,6 +61,7 @@ impl Pool {
             referrals: server.referrals(),
             failing: server.is_failing(),
             failures: server.failures(),
+            blocks: server.block_counts(now),
         };
         let both = servers.all.iter().zip(&servers.health);
         both.map(state).collect()
@@ -104,7 +108,7 @@ impl OutageWatch {
     /// An outage ends if a server answers the test query, or if clients have got usable answers for a while. A
     /// single answer to a client does not end it, because that may come from the cache of a server that can reach
     /// nothing.
-    pub async fn look(&mut self, pool: &Pool, test: &Key) -> bool {
+    pub async fn look(&mut self, pool: &Arc<Pool>, test: &Key) -> bool {
         let is_failing = pool.is_failing();
         if !self.is_out && !is_failing {
             return false;

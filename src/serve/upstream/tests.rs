@@ -3,6 +3,7 @@
 mod dialects;
 mod network;
 mod outage;
+mod strategies;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -131,7 +132,7 @@ fn address(last: u8) -> SocketAddr {
     ([192, 0, 2, last], 53).into()
 }
 
-fn pool(servers: &[Does]) -> (Pool, Arc<Script>) {
+fn pool(servers: &[Does]) -> (Arc<Pool>, Arc<Script>) {
     let addresses: Vec<_> = (1..=servers.len() as u8).map(address).collect();
     let script = Arc::new(Script {
         servers: addresses
@@ -152,7 +153,7 @@ fn pool(servers: &[Does]) -> (Pool, Arc<Script>) {
     let connector = Arc::clone(&script) as Arc<dyn Connector>;
     let counters = Arc::default();
     (
-        Pool::new(
+        Arc::new(Pool::new(
             addresses
                 .iter()
                 .map(|&address| Server::new(address, Dialect::FULL))
@@ -162,7 +163,7 @@ fn pool(servers: &[Does]) -> (Pool, Arc<Script>) {
             bounds,
             Arc::default(),
             counters,
-        ),
+        )),
         script,
     )
 }
@@ -178,7 +179,7 @@ fn query_key() -> Key {
     Key::new(&Query::parse(packet, &mut Name::default()).expect("a query"))
 }
 
-async fn timed(pool: &Pool) -> (Result<u16, (u16, Option<u16>)>, Duration) {
+async fn timed(pool: &Arc<Pool>) -> (Result<u16, (u16, Option<u16>)>, Duration) {
     let start = Instant::now();
     let result = pool.ask(&query_key(), None, None).await;
     let short = result

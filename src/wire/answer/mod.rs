@@ -4,6 +4,7 @@
 //! All other records are dropped when the answer arrives. Records of other names (RFC 5452, section 6; RFC
 //! 2181, section 5.4.1) would bypass the policy, which checks the queried name and its chain.
 
+mod block;
 mod chain;
 mod compress;
 mod destinations;
@@ -14,6 +15,7 @@ mod spelling;
 
 use std::net::IpAddr;
 
+pub use self::block::{BlockSign, UpstreamBlock};
 use self::chain::Chain;
 pub use self::chain::MAX_HOPS;
 pub(super) use self::compress::{Compressor, LAST_TARGET, label_starts};
@@ -52,10 +54,17 @@ pub struct Answer {
     is_unfinished: bool,
     is_referral: bool,
     counts: [u16; 3],
-    errors: Box<[UpstreamEde]>,
+    remarks: Remarks,
     ttl: Option<u32>,
     /// A digest of the answer section without signatures and TTLs, independent of its order.
     digest: u64,
+}
+
+/// What upstream says about its answer.
+#[derive(Debug)]
+struct Remarks {
+    errors: Box<[UpstreamEde]>,
+    block: Option<Box<UpstreamBlock>>,
 }
 
 impl Answer {
@@ -114,7 +123,10 @@ impl Answer {
             is_unfinished,
             is_referral,
             counts: written.counts,
-            errors: parsed.errors.into(),
+            remarks: Remarks {
+                errors: parsed.errors.into(),
+                block: None,
+            },
             ttl,
             digest: written.digest,
         })
@@ -159,7 +171,23 @@ impl Answer {
 
     /// Upstream's Extended DNS Errors.
     pub fn errors(&self) -> &[UpstreamEde] {
-        &self.errors
+        &self.remarks.errors
+    }
+
+    /// The sign that upstream blocks the name, if there is one.
+    pub fn block_sign(&self, is_landing: impl Fn(IpAddr) -> bool) -> Option<BlockSign> {
+        let codes = self.errors().iter().map(|error| error.code);
+        block::sign(self.rcode, codes, self.addresses(), is_landing)
+    }
+
+    /// Records that upstream blocks the name.
+    pub fn mark_blocked(&mut self, block: UpstreamBlock) {
+        self.remarks.block = Some(Box::new(block));
+    }
+
+    /// How upstream blocks the name, if it was found to do so.
+    pub fn upstream_block(&self) -> Option<&UpstreamBlock> {
+        self.remarks.block.as_deref()
     }
 
     /// Whether it answers a question with this name and type.
@@ -190,8 +218,10 @@ impl Answer {
 
     /// The approximate size in memory.
     pub fn footprint(&self) -> usize {
-        let errors: usize = self.errors.iter().map(|e| e.text.len() + 24).sum();
-        size_of::<Self>() + self.bytes.len() + errors
+        let errors = self.errors().iter().map(|e| e.text.len() + 24);
+        let block = self.upstream_block();
+        let block = block.map_or(0, |block| size_of_val(block) + block.server.len());
+        size_of::<Self>() + self.bytes.len() + errors.sum::<usize>() + block
     }
 
     /// The targets of the CNAME chain in order, each with the TTL of its record.

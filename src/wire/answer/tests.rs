@@ -281,3 +281,30 @@ fn records_that_are_not_on_the_chain_are_dropped() {
         assert_eq!(read(&wire).err(), Some(AnswerError::Unrelated));
     }
 }
+
+#[test]
+fn errors_of_blocked_names_and_landing_addresses_alone_are_signs_of_a_block() {
+    let a = |last| record(b"\xC0\x0C", rtype::A, 300, &[192, 0, 2, last]);
+    let opt = |code: u8| {
+        let mut opt = OPT.to_vec();
+        opt[16] = code;
+        opt
+    };
+    let sign = |flags, answers: &[Vec<u8>], additional: &[Vec<u8>]| {
+        let answer = read(&message(flags, [answers, &[], additional])).expect("an answer");
+        answer.block_sign(|address| address == IpAddr::from([192, 0, 2, 9]))
+    };
+    let (noerror, refused) = (0x8180, 0x8185);
+    for code in 0..30 {
+        let is_block = (15..=18).contains(&code);
+        let expected = is_block.then_some(BlockSign::Error(code.into()));
+        assert_eq!(sign(noerror, &[a(1)], &[opt(code)]), expected);
+        let expected = expected.filter(|_| code != 18);
+        assert_eq!(sign(refused, &[], &[opt(code)]), expected);
+    }
+    let landing = Some(BlockSign::Landing([192, 0, 2, 9].into()));
+    assert_eq!(sign(noerror, &[a(9), a(9)], &[]), landing);
+    for answers in [&[a(9), a(1)][..], &[a(1), a(9)], &[]] {
+        assert_eq!(sign(noerror, answers, &[]), None);
+    }
+}

@@ -9,7 +9,7 @@ use crate::serve::inflight::QueryId;
 use crate::serve::routes::PoolId;
 use crate::serve::upstream::PriorAttempt;
 use crate::serve::upstream::exchange::{How, Transport};
-use crate::serve::upstream::reply::{Evaluation, Received, evaluate, is_usable};
+use crate::serve::upstream::reply::{Evaluation, Received, evaluate};
 use crate::serve::upstream::server::Server;
 use crate::stats::{Count, Counters};
 use crate::sys::udp::Inbox;
@@ -31,7 +31,7 @@ pub(in crate::serve) struct UpstreamEvent {
 pub(in crate::serve) enum AttemptResult {
     /// With a usable answer of this pool.
     Answered(Answer, PoolId),
-    /// Without one: the pool has to be asked.
+    /// Without one, or with one that is used only if no other server has another: the pool has to be asked.
     Unfinished(PriorAttempt),
 }
 
@@ -72,7 +72,7 @@ pub(super) fn receive(
     let key = &sent.query_id.key;
     let evaluation = evaluate(server, how, received, key, &port.pool.intake, counters);
     let (said, again) = match evaluation {
-        Evaluation::Answer(answer) if is_usable(&answer) => {
+        Evaluation::Answer(answer) if port.pool.intake.accepts(&answer) => {
             return Some(UpstreamEvent {
                 query_id: sent.query_id,
                 result: AttemptResult::Answered(answer, port.pool.id()),
