@@ -197,6 +197,19 @@ const COUNTER_OF_TYPE: [u8; TABLE] = {
     indices
 };
 
+/// The transports of queries, in the order of the indices that [`Counters::bump_query`] takes.
+pub const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
+
+/// The classes of types: those that are counted separately, `other`, and the queries to whose name the policy was not
+/// applied: malformed, not permitted, or of another class than IN.
+const CLASSES: usize = TYPES.len() + 2;
+const OTHER: usize = TYPES.len();
+const UNREAD: usize = TYPES.len() + 1;
+
+/// The outcomes of queries: the events, and the end of the connection or the server before the query was answered.
+const OUTCOMES: usize = Count::ALL.len() + 1;
+const ABANDONED: usize = Count::ALL.len();
+
 /// Upper bounds of the latency histogram in milliseconds. There is one more bucket for longer latencies.
 pub const LATENCY_BOUNDS: [f64; 14] = [
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0,
@@ -210,7 +223,9 @@ pub const LISTS: usize = 1 << u16::BITS;
 #[repr(align(128))]
 pub struct Counters {
     counts: [AtomicU64; Count::ALL.len()],
-    types: [AtomicU64; TYPES.len() + 1],
+    /// Finished queries by transport, class of type, and outcome. One counter for all three costs a worker one addition for
+    /// each query.
+    queries: [[[AtomicU64; OUTCOMES]; CLASSES]; TRANSPORTS.len()],
     latency: [AtomicU64; LATENCY_BOUNDS.len() + 1],
     latency_micros: AtomicU64,
     /// Allocated at the start, because a worker must not allocate while it answers.
@@ -221,7 +236,8 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             counts: [const { AtomicU64::new(0) }; Count::ALL.len()],
-            types: [const { AtomicU64::new(0) }; TYPES.len() + 1],
+            queries: [const { [const { [const { AtomicU64::new(0) }; OUTCOMES] }; CLASSES] };
+                TRANSPORTS.len()],
             latency: [const { AtomicU64::new(0) }; LATENCY_BOUNDS.len() + 1],
             latency_micros: AtomicU64::new(0),
             lists: (0..LISTS).map(|_| AtomicU64::new(0)).collect(),
@@ -242,13 +258,16 @@ impl Counters {
         self.counts[count as usize].fetch_add(number, Ordering::Relaxed);
     }
 
-    /// Counts a query for this type.
+    /// Counts a finished query: the index of its transport in [`TRANSPORTS`], its type if the policy was applied to its
+    /// name, and how it ended; `None` if its connection or the server ended first.
     #[inline]
-    pub fn bump_type(&self, rtype: u16) {
-        let other = TYPES.len() as u8;
-        let index = COUNTER_OF_TYPE.get(usize::from(rtype));
-        let index = index.copied().unwrap_or(other);
-        self.types[usize::from(index)].fetch_add(1, Ordering::Relaxed);
+    pub fn bump_query(&self, transport: usize, rtype: Option<u16>, outcome: Option<Count>) {
+        let class = rtype.map_or(UNREAD, |rtype| {
+            let class = COUNTER_OF_TYPE.get(usize::from(rtype));
+            class.map_or(OTHER, |class| usize::from(*class))
+        });
+        let outcome = outcome.map_or(ABANDONED, |outcome| outcome as usize);
+        self.queries[transport][class][outcome].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a hit of the list or order with this slot.
@@ -266,10 +285,25 @@ impl Counters {
         self.latency_micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// The number of events so far.
+    /// The number of events so far, those that are outcomes of queries included.
     pub fn read(&self, count: Count) -> u64 {
-        self.counts[count as usize].load(Ordering::Relaxed)
+        let classes = self.queries.iter().flatten();
+        let ended = classes.map(|outcomes| outcomes[count as usize].load(Ordering::Relaxed));
+        self.counts[count as usize].load(Ordering::Relaxed) + ended.sum::<u64>()
     }
+}
+
+/// The number of finished queries of one transport and class of type that ended in the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// One of [`TRANSPORTS`].
+    pub transport: &'static str,
+    /// A type, `other`, or `none` if the policy was not applied to a name.
+    pub rtype: &'static str,
+    /// The outcome; `None` if the connection or the server ended first.
+    pub outcome: Option<Count>,
+    /// The number.
+    pub queries: u64,
 }
 
 /// The counters of all threads together.
@@ -279,37 +313,71 @@ pub struct Sums {
     pub counts: Vec<(Count, u64)>,
     /// Queries by type; `other` is the last.
     pub types: Vec<(&'static str, u64)>,
+    /// Finished queries; kinds of which there was none are left out.
+    pub queries: Vec<Finished>,
     /// Answers from upstream in each bucket of the latency histogram: one for each of [`LATENCY_BOUNDS`], and one for
     /// longer latencies. Not cumulative.
     pub latency: Vec<u64>,
     /// The sum of all latencies in milliseconds.
     pub latency_sum_ms: f64,
-    /// Hits of lists and orders, by slot.
-    pub lists: Vec<u64>,
 }
 
-/// Adds up the counters of all threads.
+/// Adds up the counters of all threads, without those of lists.
 pub fn sums<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Sums {
     let sum = |counter: &dyn Fn(&Counters) -> &AtomicU64| -> u64 {
         let values = all.clone().map(|c| counter(c).load(Ordering::Relaxed));
         values.sum()
     };
-    let each = |len: usize, counter: &dyn Fn(&Counters, usize) -> &AtomicU64| -> Vec<u64> {
-        (0..len).map(|at| sum(&|c| counter(c, at))).collect()
-    };
-    let names = TYPES.iter().map(|(_, name)| *name).chain(["other"]);
-    let counts = Count::ALL.iter();
-    Sums {
-        counts: counts
-            .map(|&count| (count, sum(&|c| &c.counts[count as usize])))
-            .collect(),
-        types: names
-            .zip(each(TYPES.len() + 1, &|c, at| &c.types[at]))
-            .collect(),
-        latency: each(LATENCY_BOUNDS.len() + 1, &|c, at| &c.latency[at]),
-        latency_sum_ms: sum(&|c| &c.latency_micros) as f64 / 1e3,
-        lists: each(LISTS, &|c, at| &c.lists[at]),
+    let classes: [&str; CLASSES] = std::array::from_fn(|class| match TYPES.get(class) {
+        Some((_, name)) => name,
+        None if class == OTHER => "other",
+        None => "none",
+    });
+    let mut counts: Vec<_> = Count::ALL
+        .iter()
+        .map(|&count| (count, sum(&|c| &c.counts[count as usize])))
+        .collect();
+    let mut types: Vec<_> = classes[..=OTHER].iter().map(|name| (*name, 0)).collect();
+    let mut queries = Vec::new();
+    for (over, transport) in TRANSPORTS.into_iter().enumerate() {
+        for (class, rtype) in classes.into_iter().enumerate() {
+            for outcome in 0..OUTCOMES {
+                let number = sum(&|c| &c.queries[over][class][outcome]);
+                if number == 0 {
+                    continue;
+                }
+                if let Some((_, count)) = counts.get_mut(outcome) {
+                    *count += number;
+                }
+                if let Some((_, of_type)) = types.get_mut(class) {
+                    *of_type += number;
+                }
+                queries.push(Finished {
+                    transport,
+                    rtype,
+                    outcome: Count::ALL.get(outcome).copied(),
+                    queries: number,
+                });
+            }
+        }
     }
+    let latency = 0..=LATENCY_BOUNDS.len();
+    Sums {
+        counts,
+        types,
+        queries,
+        latency: latency.map(|at| sum(&|c| &c.latency[at])).collect(),
+        latency_sum_ms: sum(&|c| &c.latency_micros) as f64 / 1e3,
+    }
+}
+
+/// Adds up the hits of lists and orders, by slot.
+pub fn list_sums<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Vec<u64> {
+    let of_slot = |slot: usize| {
+        let all = all.clone();
+        all.map(|c| c.lists[slot].load(Ordering::Relaxed)).sum()
+    };
+    (0..LISTS).map(of_slot).collect()
 }
 
 #[cfg(test)]
@@ -317,18 +385,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_are_of_all_threads_by_type_list_and_time() {
+    fn sums_are_of_all_threads_by_transport_type_outcome_list_and_time() {
         let all = [Counters::default(), Counters::default()];
         for counters in &all {
-            counters.bump(Count::Blocked);
-            counters.bump_type(28);
-            counters.bump_type(13);
+            counters.bump_query(0, Some(28), Some(Count::Blocked));
+            counters.bump_query(1, Some(13), None);
             counters.bump_list(7);
             counters.upstream_took(Duration::from_micros(250));
         }
-        all[1].bump_type(65_535);
+        all[1].bump_query(0, Some(65_535), Some(Count::Blocked));
+        all[1].bump_query(0, None, Some(Count::Short));
+        all[1].bump(Count::KernelDrops);
         all[1].upstream_took(Duration::from_secs(9));
         all[1].bump_list(u16::MAX);
+        let lists = list_sums(all.iter());
         let sums = sums(all.iter());
         let of = |name| {
             sums.types
@@ -340,12 +410,32 @@ mod tests {
         assert_eq!((of("AAAA"), of("other"), of("A")), (2, 3, 0));
         assert_eq!((sums.latency[1], sums.latency[14]), (2, 1));
         assert!((sums.latency_sum_ms - 9000.5).abs() < 1e-6);
-        assert_eq!((sums.lists[7], sums.lists[65_535]), (2, 1));
-        assert_eq!(sums.lists.iter().sum::<u64>(), 3);
-        let blocked = sums
-            .counts
-            .iter()
-            .find(|(count, _)| *count == Count::Blocked);
-        assert_eq!(blocked.map(|(_, sum)| *sum), Some(2));
+        assert_eq!((lists[7], lists[65_535]), (2, 1));
+        assert_eq!(lists.iter().sum::<u64>(), 3);
+        let counted = |wanted| {
+            let mut counts = sums.counts.iter();
+            counts
+                .find(|(count, _)| *count == wanted)
+                .map(|(_, sum)| *sum)
+        };
+        assert_eq!(counted(Count::Blocked), Some(3));
+        assert_eq!(
+            (counted(Count::Short), counted(Count::KernelDrops)),
+            (Some(1), Some(1))
+        );
+        assert_eq!(all[1].read(Count::Blocked), 2);
+        let finished = |transport, rtype, outcome, queries| Finished {
+            transport,
+            rtype,
+            outcome,
+            queries,
+        };
+        let expected = [
+            finished("udp", "AAAA", Some(Count::Blocked), 2),
+            finished("udp", "other", Some(Count::Blocked), 1),
+            finished("udp", "none", Some(Count::Short), 1),
+            finished("tcp", "other", None, 2),
+        ];
+        assert_eq!(sums.queries, expected);
     }
 }

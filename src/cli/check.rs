@@ -51,7 +51,7 @@ fn server_status(
     match &status {
         Ok(status) => {
             let process = status.pid;
-            let listen = status.gauges.listen.iter();
+            let listen = status.gauges.listen.iter().chain(&status.gauges.metrics);
             let listen: Vec<_> = listen.map(ToString::to_string).collect();
             writeln!(
                 out,
@@ -194,7 +194,7 @@ pub(super) fn run(
             let asked = server_status(&config, out)?;
             let running = asked.as_ref().ok().map(|status| Running {
                 process: status.pid,
-                listen: status.gauges.listen.clone(),
+                listen: [&*status.gauges.listen, &*status.gauges.metrics].concat(),
             });
             if matches!(asked, Ok(_) | Err(ClientError::Absent { .. })) {
                 problems.extend(daemon::problems(&config, running.as_ref()));

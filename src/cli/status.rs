@@ -66,6 +66,9 @@ pub(super) fn run(
     for address in &status.gauges.listen {
         writeln!(out, "listening on {address} (UDP, TCP)")?;
     }
+    for address in &status.gauges.metrics {
+        writeln!(out, "metrics on http://{address}/metrics")?;
+    }
     for server in &status.gauges.upstream {
         let unanswered = match server.unanswered {
             0 => None,

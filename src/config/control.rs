@@ -22,6 +22,7 @@ const OTHERS: &[&str] = &[
     "[state]",
     "[download]",
     "[journal]",
+    "[metrics]",
     "[guard]",
     "[orders]",
     "[exceptions]",

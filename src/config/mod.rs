@@ -24,6 +24,7 @@ mod lists;
 mod load;
 pub mod local;
 mod local_record;
+pub mod metrics;
 pub mod moment;
 pub mod order;
 pub mod paths;

@@ -10,6 +10,7 @@ use super::findings::Findings;
 use super::forward;
 use super::guard;
 use super::local;
+use super::metrics::RawMetrics;
 use super::publish;
 use super::reader::{At, Reader, Strings, WordOrStrings};
 use super::special_use;
@@ -31,6 +32,7 @@ pub(super) struct Raw {
     pub(super) state: State,
     pub(super) download: RawDownloads,
     pub(super) journal: Journal,
+    pub(super) metrics: RawMetrics,
     pub(super) guard: guard::Raw,
     pub(super) orders: Orders,
     pub(super) exceptions: Exceptions,
@@ -54,6 +56,7 @@ impl Raw {
             state: file.section("state", State::read),
             download: file.section("download", RawDownloads::read),
             journal: file.section("journal", Journal::read),
+            metrics: file.section("metrics", RawMetrics::read),
             guard: file.section("guard", guard::Raw::read),
             orders: file.section("orders", Orders::read),
             exceptions: file.section("exceptions", Exceptions::read),

@@ -16,6 +16,7 @@ use super::feed::Feed;
 use super::forward::Forward;
 use super::guard::{GuardRails, Protections};
 use super::local::LocalSection;
+use super::metrics::Metrics;
 use super::publish::Publish;
 use super::special_use::SpecialUse;
 use super::upstream::{Upstream, UpstreamServer};
@@ -108,6 +109,8 @@ pub struct Server {
     pub tcp_idle: Duration,
     /// The age after which UDP queries are not answered any more; 100 ms to a minute.
     pub discard: Duration,
+    /// Where the metrics are served.
+    pub metrics: Metrics,
 }
 
 /// Size and lifetimes of the cache.

@@ -15,6 +15,7 @@ use super::forward;
 use super::guard;
 use super::lists;
 use super::local;
+use super::metrics::{self, RawMetrics};
 use super::publish;
 use super::raw::{self, Raw};
 use super::special_use;
@@ -58,7 +59,7 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
             key: file(raw.journal.key, findings),
         },
         origin,
-        server: server_section(raw.server, findings),
+        server: server_section(raw.server, raw.metrics, findings),
         upstream: upstream::validate(raw.upstream, findings),
         cache: cache(raw.cache, findings),
         local,
@@ -77,7 +78,7 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
     }
 }
 
-fn server_section(raw: raw::Server, findings: &mut Findings) -> Server {
+fn server_section(raw: raw::Server, metrics: RawMetrics, findings: &mut Findings) -> Server {
     let listen = non_empty_array(raw.listen, findings);
     let tcp_connections = number(raw.tcp_connections, 1..=65535, findings).unwrap_or(1024);
     let per_client = number(
@@ -111,6 +112,7 @@ fn server_section(raw: raw::Server, findings: &mut Findings) -> Server {
         discard: Duration::from_millis(
             number(raw.discard_ms, 100..=60_000, findings).unwrap_or(1900),
         ),
+        metrics: metrics::validate(metrics, findings),
     }
 }
 

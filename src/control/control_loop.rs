@@ -39,6 +39,8 @@ use crate::control::steps::status;
 const SWEEP: Duration = OPEN_QUIET;
 /// How often to look whether a replaced snapshot is still in use.
 const RECLAIM: Duration = Duration::from_millis(20);
+/// How often the figures for monitoring are published, besides each generation.
+const FIGURES: Duration = Duration::from_secs(1);
 
 /// Events from outside of the control plane, and timers.
 struct Outside {
@@ -46,6 +48,8 @@ struct Outside {
     hangups: mpsc::Receiver<()>,
     stop: CancellationToken,
     sweep: Interval,
+    /// When to publish the figures for monitoring.
+    figures: Interval,
     /// When to look whether replaced snapshots are unused.
     reclaim: Option<Instant>,
 }
@@ -53,6 +57,8 @@ struct Outside {
 /// The reason for a turn of the control loop.
 enum Turn {
     Stop,
+    /// The figures for monitoring are due.
+    Figures,
     /// Replaced snapshots may be unused now.
     Reclaim,
     Event(Event),
@@ -75,11 +81,15 @@ impl Control {
         self.follow_zones();
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut figures = interval(FIGURES);
+        figures.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.publish_figures();
         let mut outside = Outside {
             requests,
             hangups,
             stop,
             sweep,
+            figures,
             reclaim: Some(Instant::now()),
         };
         loop {
@@ -87,6 +97,10 @@ impl Control {
             // ends at most one turn late.
             match self.next_turn(&mut outside).await {
                 Turn::Stop => break,
+                Turn::Figures => {
+                    self.publish_figures();
+                    continue;
+                }
                 Turn::Reclaim => {
                     outside.reclaim = self.publication.reclaim().then(|| Instant::now() + RECLAIM);
                 }
@@ -94,6 +108,7 @@ impl Control {
             }
             if self.proceed() {
                 outside.reclaim = Some(Instant::now() + RECLAIM);
+                self.publish_figures();
             }
         }
         self.downloads.end();
@@ -115,6 +130,7 @@ impl Control {
             Some(request) = outside.requests.recv() => Event::Request(request),
             Some(()) = outside.hangups.recv() => Event::HangUp,
             () = sleep_until(due) => Event::Due,
+            _ = outside.figures.tick(), if self.is_monitored() => return Turn::Figures,
             () = date => Event::Date,
             _ = outside.sweep.tick() => Event::Sweep,
             event = self.component_event() => event,

@@ -16,6 +16,9 @@ pub struct Gauges {
     pub user: Option<u32>,
     /// The addresses that it listens on.
     pub listen: Vec<SocketAddr>,
+    /// The addresses on which metrics are served.
+    #[serde(default)]
+    pub metrics: Vec<SocketAddr>,
     /// The upstream servers.
     pub upstream: Vec<UpstreamStatus>,
     /// Problems of all upstream servers together, and of the log; they are among the alarms.

@@ -7,6 +7,7 @@ mod configuration;
 pub mod control_loop;
 pub mod data_plane;
 mod event;
+pub mod figures;
 mod file_tasks;
 pub mod gauges;
 pub mod guard;
@@ -32,6 +33,7 @@ use self::admin::hits::Hits;
 use self::admin::requests::Requests;
 use self::compile::queue::CompileQueue;
 use self::configuration::Configuration;
+use self::figures::PublishedFigures;
 use self::guard::policy::GuardPolicy;
 use self::local_names::LocalSources;
 use self::persist::image_store::ImageStore;
@@ -72,6 +74,7 @@ pub struct Control {
     pub(crate) record: Record,
     /// The numbers of hits of lists and orders.
     pub(crate) hits: Hits,
+    pub(crate) figures: PublishedFigures,
 }
 
 impl Control {
@@ -101,6 +104,7 @@ impl Control {
             rollback: Rollback::new(),
             record: Record::default(),
             hits,
+            figures: PublishedFigures::default(),
         };
         let now = control.scheduler.now();
         let labels = control.lists.labels();

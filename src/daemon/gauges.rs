@@ -28,7 +28,6 @@ pub(super) fn from_sums(sums: Sums) -> Gauges {
             count: sums.latency.iter().sum(),
             sum_ms: sums.latency_sum_ms,
         },
-        list_hits: sums.lists,
         ..Gauges::default()
     }
 }

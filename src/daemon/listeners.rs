@@ -131,6 +131,12 @@ impl Listeners {
         open.map(|open| open.endpoint.address).collect()
     }
 
+    /// Whether workers serve at least one address.
+    pub(super) fn is_serving(&self) -> bool {
+        let state = self.lock();
+        state.workers.is_some() && !state.open.is_empty()
+    }
+
     /// Binds the addresses of a configuration that are not bound yet.
     pub(super) fn prepare(&self, listen: &[SocketAddr]) -> Result<Prepared, Vec<String>> {
         let open: Vec<_> = {

@@ -9,6 +9,7 @@ use super::gauges::{from_sums, upstream_states};
 use super::limits::{self, Budget, Listening};
 use super::listeners::{Listeners, Prepared};
 use super::log_output::LogOutput;
+use super::metrics::{Bound, CacheFigures, Monitoring, Plane, PlaneState, ServerFigures};
 use super::observer::QueryObserver;
 use super::outage::Outage;
 use super::upstream_blocks;
@@ -21,7 +22,8 @@ use crate::serve::cache::Cache;
 use crate::serve::pace::Pace;
 use crate::serve::resolver::Resolver;
 use crate::serve::transport::stream::Streams;
-use crate::stats::{Counters, sums};
+use crate::serve::upstream::state::ServerState;
+use crate::stats::{Counters, list_sums, sums};
 use crate::sys::process::user_id;
 use crate::sys::udp::Ports;
 
@@ -42,6 +44,7 @@ pub(super) struct Parts {
     pub(super) counters: Vec<Arc<Counters>>,
     pub(super) listeners: Arc<Listeners>,
     pub(super) files: Files,
+    pub(super) monitoring: Monitoring,
     /// The configuration in force.
     pub(super) config: Mutex<Config>,
     /// Locked while the cache is resized.
@@ -97,6 +100,26 @@ impl Files {
 }
 
 impl Parts {
+    /// The counters of all threads.
+    pub(super) fn counters(&self) -> impl Iterator<Item = &Counters> + Clone {
+        self.counters.iter().map(|counters| &**counters)
+    }
+
+    /// Problems of all upstream servers together, and of the log, a sentence each.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let servers = self.resolver.pools().default_pool().state();
+        let problems = [
+            self.upstream_source.problem(),
+            self.outage.alarm(&servers),
+            LogOutput::problem(),
+        ];
+        let problems = problems.into_iter().flatten();
+        problems
+            .chain(self.forward_outages.alarms())
+            .chain(upstream_blocks::alarms(self.resolver.pools()))
+            .collect()
+    }
+
     fn config(&self) -> MutexGuard<'_, Config> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,7 +145,7 @@ impl Parts {
         config: Config,
         (upstreams, forwards): (Option<Upstreams>, &Forwards),
         budget: Budget,
-        next: Option<Vec<Arc<Endpoint>>>,
+        (next, metrics): (Option<Vec<Arc<Endpoint>>>, Vec<Arc<Bound>>),
     ) {
         let pools = self.resolver.pools();
         pools
@@ -152,6 +175,7 @@ impl Parts {
         if let Some(next) = next {
             self.listeners.replace(next);
         }
+        self.monitoring.replace(&config.server.metrics, metrics);
         let size = config.cache.size_bytes;
         let before = std::mem::replace(&mut *self.config(), config);
         if before.cache.size_bytes != size {
@@ -170,33 +194,65 @@ impl Parts {
     }
 }
 
+impl Plane for Parts {
+    fn state(&self) -> PlaneState {
+        let pools = self.resolver.pools();
+        let figures = |zone: String, servers: Vec<ServerState>| {
+            let servers = servers.into_iter();
+            servers.map(move |state| ServerFigures {
+                zone: zone.clone(),
+                state,
+            })
+        };
+        let mut servers: Vec<_> = figures(String::new(), pools.default_pool().state()).collect();
+        for forward in pools.forwarding().pools() {
+            let zone = forward.zones.first().map(ToString::to_string);
+            servers.extend(figures(zone.unwrap_or_default(), forward.pool.state()));
+        }
+        let (entries, bytes) = self.cache.size();
+        PlaneState {
+            sums: sums(self.counters()),
+            servers,
+            waiting: self.resolver.waiting(),
+            tcp_connections: self.streams.connections.in_use(),
+            cache: CacheFigures {
+                entries,
+                bytes,
+                capacity: self.cache.capacity(),
+            },
+            alarms: self.problems().len() as u64,
+        }
+    }
+
+    fn unready(&self) -> Option<&'static str> {
+        match (
+            self.streams.stop.is_cancelled(),
+            self.listeners.is_serving(),
+        ) {
+            (true, _) => Some("stopping"),
+            (_, false) => Some("the addresses to listen on are being exchanged"),
+            (false, true) => None,
+        }
+    }
+}
+
 impl DataPlane for Live {
     fn gauges(&self) -> Gauges {
         let parts = &self.0;
         let (cache_entries, cache_octets) = parts.cache.size();
         let pools = parts.resolver.pools();
         let servers = pools.default_pool().state();
-        let problems = [
-            parts.upstream_source.problem(),
-            parts.outage.alarm(&servers),
-            LogOutput::problem(),
-        ];
-        let on_forwards = parts.forward_outages.alarms();
-        let on_blocks = upstream_blocks::alarms(pools);
         Gauges {
             user: Some(user_id()),
             listen: parts.listeners.addresses(),
             upstream: upstream_states(servers, &pools.forwarding()),
-            problems: problems
-                .into_iter()
-                .flatten()
-                .chain(on_forwards)
-                .chain(on_blocks)
-                .collect(),
+            metrics: parts.monitoring.addresses(),
+            problems: parts.problems(),
             waiting: parts.resolver.waiting(),
             cache_entries,
             cache_octets,
-            ..from_sums(sums(parts.counters.iter().map(|c| &**c)))
+            list_hits: list_sums(parts.counters()),
+            ..from_sums(sums(parts.counters()))
         }
     }
 
@@ -204,7 +260,16 @@ impl DataPlane for Live {
         let parts = Arc::clone(&self.0);
         let (budget, is_short) = parts.files.divide(config);
         let mut served = config.clone();
-        let next = match parts.listeners.prepare(&config.server.listen)? {
+        let metrics = parts.monitoring.prepare(&config.server.metrics);
+        let listeners = parts.listeners.prepare(&config.server.listen);
+        let (listeners, metrics) = match (listeners, metrics) {
+            (Ok(listeners), Ok(metrics)) => (listeners, metrics),
+            (listeners, metrics) => {
+                let problems = [listeners.err(), metrics.err()];
+                return Err(problems.into_iter().flatten().flatten().collect());
+            }
+        };
+        let next = match listeners {
             Prepared::Endpoints(endpoints) => Some(endpoints),
             Prepared::AfterRestart => {
                 // Until the restart, this server listens on the current addresses. They must not be upstream servers,
@@ -231,7 +296,12 @@ impl DataPlane for Live {
             }),
             apply: Box::new(move || {
                 let (config, forwards) = &*of_config;
-                parts.apply(config.clone(), (upstreams, forwards), budget, next);
+                parts.apply(
+                    config.clone(),
+                    (upstreams, forwards),
+                    budget,
+                    (next, metrics),
+                );
             }),
         })
     }

@@ -15,6 +15,7 @@ mod limits;
 mod listeners;
 mod live;
 mod log_output;
+mod metrics;
 mod notifications;
 mod observer;
 mod outage;
@@ -44,6 +45,7 @@ pub use self::inherited::InheritedError;
 use self::limits::{Listening, OPEN_FILES, workers};
 use self::live::Files;
 pub use self::log_output::LogOutput;
+use self::metrics::Monitoring;
 use self::preflight::with_others;
 pub use self::preflight::{Running, problems, warnings, zone_problems};
 use self::service::{DRAIN, Service};
@@ -55,6 +57,7 @@ use crate::control::Control;
 use crate::control::admin::api;
 use crate::control::admin::socket::SocketFile;
 use crate::control::admin::verdict::Explain;
+use crate::control::figures::PublishedFigures;
 use crate::control::publish::compose;
 use crate::serve::cache::Cache;
 use crate::stats::Counters;
@@ -108,6 +111,15 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         .map(|bound| ((bound.listener, bound.access), bound.file))
         .unzip();
     drop(inside);
+    let figures = PublishedFigures::default();
+    let source = Arc::new(metrics::Source::new(Arc::clone(&figures)));
+    let monitoring = match Monitoring::start(&config.server.metrics, source) {
+        Ok(monitoring) => monitoring,
+        Err(problems) => {
+            drop((bound, socket_file));
+            return Err(with_others(DaemonError::Unready(problems), &config, &held));
+        }
+    };
     let files = divide(files, bound.len(), workers, &config);
     tracing::info!(lists = config.lists.len(), "reading the lists");
     let boot = config.clone();
@@ -136,7 +148,9 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     };
     let loaded = loaded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     let control = match loaded {
-        Ok(control) => control.with_socket_problem(socket_problem),
+        Ok(control) => control
+            .with_socket_problem(socket_problem)
+            .with_figures(figures),
         Err(error) => {
             // A thread that waits for a file system would prevent the process from ending.
             runtime.shutdown_background();
@@ -150,7 +164,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
             (upstreams, cache, counters),
             bound,
             files,
-            &control,
+            (&control, monitoring),
             socket_path,
         )?;
         let (requests, queue) = mpsc::channel(64);

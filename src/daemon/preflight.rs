@@ -10,6 +10,7 @@ use super::control::{access, control_sockets, denied};
 use super::error::DaemonError;
 use super::inherited::Held;
 use super::limits::{self, Listening, OPEN_FILES, workers};
+use super::metrics;
 use crate::config::feed::Tsig;
 use crate::config::shown::Show;
 use crate::config::{Config, Origin, regular};
@@ -24,7 +25,7 @@ use crate::sys::process::user_id;
 pub struct Running {
     /// Its process.
     pub process: u32,
-    /// The addresses that it listens on.
+    /// The addresses that it listens on, those for metrics included.
     pub listen: Vec<SocketAddr>,
 }
 
@@ -45,9 +46,11 @@ fn problems_beside(config: &Config, running: Option<&Running>, held: &Held) -> V
         same && at.port() == held.port()
     };
     let listen = config.server.listen.iter();
-    let free = listen.filter(|at| !held.listen.iter().any(|held| overlaps(at, held)));
+    let is_held = |at: &SocketAddr| held.listen.iter().any(|held| overlaps(at, held));
+    let free = listen.filter(|at| !is_held(at));
     let lenient = config.origin == Origin::BuiltIn;
     let mut problems = bind::problems(free.copied(), lenient);
+    problems.extend(metrics::problems(&config.server.metrics, is_held));
     let control = config.server.control.as_deref();
     let (sockets, follow) = (control_sockets(control), control.is_some());
     let (access, unknown_group) = access(config, user_id());
@@ -139,7 +142,7 @@ fn most_files(table: &str) -> Option<usize> {
 pub(super) fn with_others(error: DaemonError, config: &Config, held: &Held) -> DaemonError {
     let mut problems = problems_beside(config, None, held);
     let first = error.to_string();
-    problems.retain(|problem| *problem != first);
+    problems.retain(|problem| first.lines().all(|known| known != problem));
     if problems.is_empty() {
         return error;
     }

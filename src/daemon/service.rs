@@ -1,7 +1,7 @@
 //! Starts and stops the data plane.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use super::forward_outage::ForwardOutages;
 use super::forwards::OpenUpstreams;
 use super::listeners::{Equipment, Listeners};
 use super::live::{Files, Live, Parts, connections, waiting};
+use super::metrics::Monitoring;
 use super::notifications::notifications;
 use super::observer::{QueryObserver, query_observer};
 use super::outage::Outage;
@@ -56,7 +57,7 @@ impl Service {
         (upstreams, cache, counters): (OpenUpstreams, Cache, Vec<Arc<Counters>>),
         bound: Vec<Endpoint>,
         files: Files,
-        control: &Control,
+        (control, monitoring): (&Control, Monitoring),
         socket: Option<&Path>,
     ) -> Result<Self, DaemonError> {
         let workers = files.listening.workers;
@@ -135,25 +136,29 @@ impl Service {
         for address in addresses {
             tracing::info!(%address, workers, generation, control = %socket, "serving");
         }
+        let parts = Arc::new(Parts {
+            resolver,
+            cache,
+            pace,
+            streams,
+            ports: Arc::clone(&forwards.ports),
+            upstream_source,
+            forward_source: forwards,
+            outage,
+            forward_outages,
+            counters,
+            listeners: Arc::new(listeners),
+            files,
+            config: Mutex::new(config.clone()),
+            resizing: Mutex::new(()),
+            monitoring,
+        });
+        let plane: Weak<Parts> = Arc::downgrade(&parts);
+        parts.monitoring.source().follow(plane);
         Ok(Self {
             essential,
             tracker,
-            live: Live(Arc::new(Parts {
-                resolver,
-                cache,
-                pace,
-                streams,
-                ports: Arc::clone(&forwards.ports),
-                upstream_source,
-                forward_source: forwards,
-                outage,
-                forward_outages,
-                counters,
-                listeners: Arc::new(listeners),
-                files,
-                config: Mutex::new(config.clone()),
-                resizing: Mutex::new(()),
-            })),
+            live: Live(parts),
         })
     }
 

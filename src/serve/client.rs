@@ -16,6 +16,14 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// The index of its counters, in the order of [`TRANSPORTS`](crate::stats::TRANSPORTS).
+    pub fn index(self) -> usize {
+        match self {
+            Self::Udp => 0,
+            Self::Tcp => 1,
+        }
+    }
+
     /// Whether an answer may have up to 65,535 bytes.
     pub fn is_stream(self) -> bool {
         self == Self::Tcp

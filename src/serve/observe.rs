@@ -108,16 +108,12 @@ impl Finished<'_> {
 impl Observer for Counters {
     #[inline]
     fn finished(&self, query: &Finished<'_>) {
-        if let Some(count) = query.outcome {
-            self.bump(count);
-        }
+        let rtype = query.query.map(|query| query.rtype);
+        self.bump_query(query.client.transport.index(), rtype, query.outcome);
         for matched in [query.matched(), query.would_block()].into_iter().flatten() {
             if let Some(list) = query.snapshot.slot(&matched) {
                 self.bump_list(list);
             }
-        }
-        if let Some(query) = query.query {
-            self.bump_type(query.rtype);
         }
     }
 }

@@ -29,6 +29,16 @@ pub fn suspended() -> Duration {
     all.saturating_sub(read(ClockId::Monotonic))
 }
 
+/// The processor time of all threads of the process.
+pub fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}
+
+/// The limit of open files; the largest number if there is none.
+pub fn open_files_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// Raises the limit of open files to `most`, or to the hard limit if that is lower. Returns the limit that
 /// holds then; it is never lowered, and stays as it was if the system refuses.
 pub fn raise_open_files(most: usize) -> usize {

@@ -176,7 +176,7 @@ fn fewer_tcp_connections_than_configured_are_a_note_with_the_remedy() {
     };
     let printed = checked(500);
     assert!(
-        printed.contains("note: [server] tcp-connections: 182 of 1024")
+        printed.contains("note: [server] tcp-connections: 166 of 1024")
             && printed.contains("LimitNOFILE"),
         "{printed}"
     );
@@ -192,5 +192,5 @@ fn fewer_tcp_connections_than_configured_are_a_note_with_the_remedy() {
     command.current_dir(folder.path());
     let server = Server::run(command, folder);
     let printed = text(&verb(server.folder.path(), &["check"]));
-    assert!(printed.contains("182 of 1024"), "{printed}");
+    assert!(printed.contains("166 of 1024"), "{printed}");
 }

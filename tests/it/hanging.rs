@@ -25,7 +25,7 @@ const LEASE: &str = "import fcntl, os, signal, sys\n\
 
 /// A file that no other process can open. The kernel ends a lease after `lease-break-time`, 45 s by
 /// default.
-struct Lease(Child);
+pub(crate) struct Lease(Child);
 
 impl Lease {
     /// Creates a file with this content that hangs from the start.
@@ -38,7 +38,7 @@ impl Lease {
     }
 
     /// Makes a file hang that no process has open.
-    fn on(path: &Path) -> Self {
+    pub(crate) fn on(path: &Path) -> Self {
         let child = Command::new("python3")
             .args(["-c", LEASE])
             .arg(path)
@@ -53,7 +53,7 @@ impl Lease {
         Self(child)
     }
 
-    fn release(mut self) {
+    pub(crate) fn release(mut self) {
         drop(self.0.stdin.take());
         assert!(self.0.wait().expect("it ended").success());
     }

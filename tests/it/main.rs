@@ -32,6 +32,7 @@ mod lists;
 mod local_names;
 mod log;
 mod manual;
+mod metrics;
 mod minimal_system;
 mod observe;
 mod operations;

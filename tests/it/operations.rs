@@ -8,8 +8,8 @@ use crate::layering::shipped;
 
 /// Where alarms come from, and the section of the page about them.
 const SOURCES: &[(&str, &str)] = &[
-    ("list.alarm", "Lists"),
-    ("flat_map(download_problems)", "Downloads"),
+    ("list_alarm(", "Lists"),
+    ("download_problems(", "Downloads"),
     ("control.feeds.reports", "Feeds"),
     ("control.zones.reports", "Published zones"),
     ("control.configuration.problems", "Configuration"),
@@ -30,9 +30,10 @@ const SOURCES: &[(&str, &str)] = &[
     ("control.compiler.overfull", "Lists"),
     ("compose::problems", "Configuration"),
     ("gauges.problems", ""),
-    ("parts.upstream_source.problem", "Upstream"),
-    ("parts.outage.alarm", "Upstream"),
-    ("parts.forward_outages.alarms", "Upstream"),
+    ("self.upstream_source.problem", "Upstream"),
+    ("self.outage.alarm", "Upstream"),
+    ("self.forward_outages.alarms", "Upstream"),
+    ("upstream_blocks::alarms", "Upstream"),
     ("LogOutput::problem", "Log"),
 ];
 
@@ -76,13 +77,19 @@ fn alarms() -> String {
 fn each_source_of_alarms_has_a_section_in_the_operations_page() {
     let all = between(
         "control/steps/status.rs",
-        "let alarms = lists",
-        ".collect::<Vec<_>>()",
+        "fn alarms(control: &Control, gauges: &Gauges) -> Vec<String> {",
+        ".collect()\n}",
     );
     let (own, _) = all.split_once(".chain(").expect("several");
-    let gauges = between("daemon/live.rs", "fn gauges(", "..from_sums(");
-    let calls = [".problem()", ".alarm(", ".alarms()", "::problem()"]
-        .map(|call| gauges.matches(call).count());
+    let gauges = between("daemon/live.rs", "fn problems(", "fn config(");
+    let calls = [
+        ".problem()",
+        ".alarm(",
+        ".alarms()",
+        "::problem()",
+        "::alarms(",
+    ]
+    .map(|call| gauges.matches(call).count());
     let known = |text: &str| SOURCES.iter().any(|(source, _)| text.contains(source));
     for link in [own].into_iter().chain(chained(&all)) {
         assert!(

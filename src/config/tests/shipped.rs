@@ -51,6 +51,7 @@ fn the_shipped_file_documents_every_key() {
         "[special-use]",
         "[block]",
         "[state]",
+        "[metrics]",
         "[guard]",
         "[[list]]",
         "[[feed]]",

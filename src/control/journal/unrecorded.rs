@@ -74,6 +74,8 @@ pub(super) fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'s
         "download.stall-secs": was.downloads.limits.stall, now.downloads.limits.stall;
         "journal.path": was.moves_journal(now), false;
         "journal.key": was.journal.key, now.journal.key;
+        "metrics.listen": server.metrics.listen, next_server.metrics.listen;
+        "metrics.allow": server.metrics.allow, next_server.metrics.allow;
         "guard.shrink-percent": limits.shrink_percent, next_limits.shrink_percent;
         "guard.grow-percent": limits.grow_percent, next_limits.grow_percent;
         "guard.max-age-hours": limits.max_age_hours, next_limits.max_age_hours;

@@ -2,6 +2,7 @@
 
 mod downloads;
 mod feeds;
+mod figures;
 mod loads;
 mod pauses;
 mod published;

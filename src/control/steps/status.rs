@@ -50,60 +50,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         }
     };
     let lists: Vec<_> = control.lists.active.iter().map(list_of).collect();
-    let pending = control
-        .lists
-        .pending
-        .iter()
-        .flat_map(|pending| &pending.lists);
-    let alarms = lists
-        .iter()
-        // A rollback is one alarm, not one for each list that it holds.
-        .filter(|list| list.held_as.is_none())
-        .filter_map(|list| {
-            list.alarm
-                .as_ref()
-                .map(|alarm| format!("{}: {alarm}", list.name))
-        })
-        .chain(lists.iter().flat_map(download_problems))
-        .chain(control.feeds.reports().iter().flat_map(FeedReport::alarms))
-        .chain(control.zones.reports().iter().flat_map(ZoneReport::alarms))
-        .chain(control.configuration.problems.iter().cloned())
-        .chain(control.configuration.socket_problem.clone())
-        .chain(control.guard_policy.problems().iter().cloned())
-        .chain(control.configuration.local.problems().cloned())
-        .chain(control.scheduler.problems())
-        .chain(control.late_files())
-        .chain(control.lists.active.iter().chain(pending).filter_map(hangs))
-        .chain(
-            control
-                .persist
-                .store
-                .problem()
-                .map(|problem| format!("the state directory is not up to date: {problem}")),
-        )
-        .chain(control.lists.pauses.problem())
-        .chain(control.hits.problem())
-        .chain(control.record.journal.problem())
-        .chain(control.record.journal.losses())
-        .chain(control.rollback.record.as_ref().map(RollbackRecord::alarm))
-        .chain(
-            control
-                .rollback
-                .record
-                .iter()
-                .flat_map(|rollback| rollback.unrestored.clone()),
-        )
-        .chain(control.rollback.lost.clone())
-        .chain(
-            control
-                .compiler
-                .overfull
-                .iter()
-                .map(|(_, problem)| problem.clone()),
-        )
-        .chain(compose::problems(&control.configuration.current))
-        .chain(gauges.problems.iter().cloned())
-        .collect::<Vec<_>>();
+    let alarms = alarms(control, &gauges);
     let degraded = !alarms.is_empty();
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -156,10 +103,85 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
     }
 }
 
+/// The problems of the control plane and those in `gauges`, a sentence each.
+pub(crate) fn alarms(control: &Control, gauges: &Gauges) -> Vec<String> {
+    let lists = control.lists.active.iter();
+    let pending = control.lists.pending.iter();
+    let pending = pending.flat_map(|pending| &pending.lists);
+    let has_rollback = control.rollback.record.is_some();
+    lists
+        .clone()
+        // A rollback is one alarm, not one for each list that it holds.
+        .filter(|list| !(has_rollback && list.is_frozen()))
+        .filter_map(|list| {
+            let alarm = list_alarm(list, &control.guard_policy)?;
+            Some(format!("{}: {alarm}", list.name()))
+        })
+        .chain(
+            lists
+                .clone()
+                .flat_map(|list| download_problems(control, list)),
+        )
+        .chain(control.feeds.reports().iter().flat_map(FeedReport::alarms))
+        .chain(control.zones.reports().iter().flat_map(ZoneReport::alarms))
+        .chain(control.configuration.problems.iter().cloned())
+        .chain(control.configuration.socket_problem.clone())
+        .chain(control.guard_policy.problems().iter().cloned())
+        .chain(control.configuration.local.problems().cloned())
+        .chain(control.scheduler.problems())
+        .chain(control.late_files())
+        .chain(lists.chain(pending).filter_map(hangs))
+        .chain(
+            control
+                .persist
+                .store
+                .problem()
+                .map(|problem| format!("the state directory is not up to date: {problem}")),
+        )
+        .chain(control.lists.pauses.problem())
+        .chain(control.hits.problem())
+        .chain(control.record.journal.problem())
+        .chain(control.record.journal.losses())
+        .chain(control.rollback.record.as_ref().map(RollbackRecord::alarm))
+        .chain(
+            control
+                .rollback
+                .record
+                .iter()
+                .flat_map(|rollback| rollback.unrestored.clone()),
+        )
+        .chain(control.rollback.lost.clone())
+        .chain(
+            control
+                .compiler
+                .overfull
+                .iter()
+                .map(|(_, problem)| problem.clone()),
+        )
+        .chain(compose::problems(&control.configuration.current))
+        .chain(gauges.problems.iter().cloned())
+        .collect()
+}
+
 /// Why the newest version of a downloaded list is not here. Why it is rejected is an alarm of the list itself.
-fn download_problems(list: &ListStatus) -> Vec<String> {
-    let download = list.download.as_ref();
-    download.map_or_else(Vec::new, |download| download.alarms(&list.name))
+fn download_problems(control: &Control, list: &ListState) -> Vec<String> {
+    let download = control.downloads.report(list.name());
+    download.map_or_else(Vec::new, |download| download.alarms(list.name()))
+}
+
+/// Why the newest version of a list is not in force, or that the version in force is too old.
+pub(crate) fn list_alarm(state: &ListState, guard_policy: &GuardPolicy) -> Option<String> {
+    let refused = state.refused.as_ref();
+    refused
+        .map(|(refusal, _)| refusal.to_string())
+        .or_else(|| age_alarm(state, guard_policy))
+}
+
+/// The alarm about a version in force that is too old.
+fn age_alarm(state: &ListState, guard_policy: &GuardPolicy) -> Option<String> {
+    let since = state.aged(guard_policy, Timestamp::now())?;
+    let (name, path) = (&state.source.name, &state.source.path);
+    Some(aged(name, path, guard_policy.limits(), since).to_string())
 }
 
 /// The pause of a list, if it is paused.
@@ -264,10 +286,7 @@ fn list_status(state: &ListState, hits: Option<u64>, guard_policy: &GuardPolicy)
     let loaded = state.loaded.as_ref();
     let tally = loaded.map(|loaded| &loaded.tally);
     let refused = state.refused.as_ref();
-    let aged = state.aged(guard_policy, Timestamp::now()).map(|since| {
-        let alarm = aged(&source.name, &source.path, guard_policy.limits(), since);
-        (alarm.to_string(), since)
-    });
+    let is_aged = state.aged(guard_policy, Timestamp::now()).is_some();
     ListStatus {
         name: source.name.clone(),
         path: source.path.clone(),
@@ -279,17 +298,15 @@ fn list_status(state: &ListState, hits: Option<u64>, guard_policy: &GuardPolicy)
             (Some(_), Some(_)) => ListHealth::Held,
             (Some(_), None) => ListHealth::Current,
         },
-        guards: match (refused, &aged) {
-            (Some((refusal, _)), _) => refusal.guards().into(),
-            (None, Some(_)) => vec![Guard::Old],
-            (None, None) => Vec::new(),
+        guards: match refused {
+            Some((refusal, _)) => refusal.guards().into(),
+            None if is_aged => vec![Guard::Old],
+            None => Vec::new(),
         },
         held_as: None,
         download: None,
         paused: None,
-        alarm: refused
-            .map(|(refusal, _)| refusal.to_string())
-            .or_else(|| aged.map(|(alarm, _)| alarm)),
+        alarm: list_alarm(state, guard_policy),
         alarm_since: refused.map(|(_, since)| *since),
         rules: loaded.map_or(0, |loaded| loaded.rules),
         hits,

@@ -1,0 +1,67 @@
+//! The state of the data plane, as far as metrics show it.
+
+use crate::serve::upstream::state::ServerState;
+use crate::stats::{Count, Sums};
+
+/// A running data plane.
+pub(crate) trait Plane: Send + Sync {
+    /// Its present state.
+    fn state(&self) -> PlaneState;
+
+    /// Why it should get no queries now, in one line; `None` if it should.
+    fn unready(&self) -> Option<&'static str>;
+}
+
+/// The state of a data plane.
+pub(crate) struct PlaneState {
+    /// The sums of the counters of all threads.
+    pub(crate) sums: Sums,
+    /// The upstream servers.
+    pub(crate) servers: Vec<ServerFigures>,
+    /// Queries that wait for upstream.
+    pub(crate) waiting: usize,
+    /// TCP connections of permitted clients that are open.
+    pub(crate) tcp_connections: usize,
+    /// The cache.
+    pub(crate) cache: CacheFigures,
+    /// The number of its alarms.
+    pub(crate) alarms: u64,
+}
+
+/// An upstream server.
+pub(crate) struct ServerFigures {
+    /// The first of the forwarded zones that it is asked for, which identifies its pool; empty if it is asked for all other
+    /// names.
+    pub(crate) zone: String,
+    /// Its state.
+    pub(crate) state: ServerState,
+}
+
+/// The cache.
+pub(crate) struct CacheFigures {
+    /// The number of answers.
+    pub(crate) entries: usize,
+    /// The memory that they take, in bytes.
+    pub(crate) bytes: u64,
+    /// The memory that they may take, in bytes.
+    pub(crate) capacity: u64,
+}
+
+impl PlaneState {
+    /// The number of events.
+    pub(super) fn count(&self, wanted: Count) -> u64 {
+        let mut counts = self.sums.counts.iter();
+        let found = counts.find(|(count, _)| *count == wanted);
+        found.map_or(0, |(_, sum)| *sum)
+    }
+
+    /// Samples with one label, of these events and their values of the label.
+    pub(super) fn by<'c>(
+        &'c self,
+        label: &'static str,
+        events: &'c [(&'static str, Count)],
+    ) -> impl Iterator<Item = ([(&'static str, &'static str); 1], u64)> + 'c {
+        let events = events.iter();
+        events.map(move |(value, count)| ([(label, *value)], self.count(*count)))
+    }
+}

@@ -1,0 +1,152 @@
+//! Metrics of the policy: generation, images, sources, orders, alarms.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use prometheus_client::registry::Unit;
+
+use super::families::{NONE, Writer};
+use crate::config::order::State;
+use crate::control::figures::{Figures, SourceFigures};
+
+/// Writes the figures of the control plane. `alarms` is the number of alarms of the data plane.
+pub(super) fn write(figures: &Figures, alarms: u64, writer: &mut Writer<'_>) -> fmt::Result {
+    let (generation, published) = figures.generation;
+    writer.gauge(
+        "generation",
+        "The generation of the policy in force.",
+        generation as f64,
+    )?;
+    writer.gauges(
+        "generation_published_timestamp",
+        "When that generation came into force, since the epoch.",
+        Some(Unit::Seconds),
+        [(NONE, seconds(published))],
+    )?;
+    let images = || figures.images.iter();
+    writer.gauges(
+        "image_rules",
+        "Rules in an image: the compiled rules of lists, those that changed since, and those of orders.",
+        None,
+        images().map(|image| ([("image", image.name)], image.rules as f64)),
+    )?;
+    writer.gauges(
+        "image_size",
+        "Memory of an image.",
+        Some(Unit::Bytes),
+        images().map(|image| ([("image", image.name)], image.bytes as f64)),
+    )?;
+    let all = figures.alarms + alarms;
+    writer.gauge("alarms", "Alarms that `tapis status` shows.", all as f64)?;
+    writer.gauge(
+        "restart_needed",
+        "Keys of the configuration that changed and need a restart.",
+        figures.restart as f64,
+    )?;
+    write_sources(figures, writer)?;
+    write_orders(figures, writer)
+}
+
+fn write_sources(figures: &Figures, writer: &mut Writer<'_>) -> fmt::Result {
+    let now = Timestamp::now();
+    let each = |value: &dyn Fn(&SourceFigures) -> Option<f64>| {
+        let sources = figures.sources.iter();
+        let samples = sources.filter_map(|source| Some((labels(source), value(source)?)));
+        samples.collect::<Vec<_>>()
+    };
+    let ago = |at: Timestamp| now.duration_since(at).as_secs_f64().max(0.0);
+    writer.gauges(
+        "source_in_force",
+        "Whether rules of a list or feed are in force.",
+        None,
+        each(&|source| Some(f64::from(u8::from(source.is_in_force)))),
+    )?;
+    writer.gauges(
+        "source_rules",
+        "Rules of a list or feed in force.",
+        None,
+        each(&|source| Some(source.rules as f64)),
+    )?;
+    writer.gauges(
+        "source_bad_lines",
+        "Lines of the version in force that are no rules.",
+        None,
+        each(&|source| Some(source.bad_lines as f64)),
+    )?;
+    writer.gauges(
+        "source_alarms",
+        "Alarms about a list or feed.",
+        None,
+        each(&|source| Some(source.alarms as f64)),
+    )?;
+    writer.gauges(
+        "source_age",
+        "Time since a server sent or confirmed the version in force, or since the file was written.",
+        Some(Unit::Seconds),
+        each(&|source| source.current_at.map(ago)),
+    )?;
+    writer.gauges(
+        "source_last_success_timestamp",
+        "When the version in force was loaded, since the epoch.",
+        Some(Unit::Seconds),
+        each(&|source| source.loaded.map(seconds)),
+    )?;
+    writer.gauges(
+        "source_load_duration",
+        "How long it took to load the version in force.",
+        Some(Unit::Seconds),
+        each(&|source| source.loaded.map(|_| source.load_seconds)),
+    )?;
+    writer.gauges(
+        "source_next_attempt_timestamp",
+        "When the servers of a source are asked next, since the epoch.",
+        Some(Unit::Seconds),
+        each(&|source| source.next_attempt.map(seconds)),
+    )?;
+    let faults = figures.sources.iter().flat_map(|source| {
+        let [kind, name] = labels(source);
+        let faults = source.faults.iter();
+        faults.map(move |(fault, count)| ([kind, name, ("fault", fault)], *count))
+    });
+    writer.counters(
+        "source_faults",
+        "Faults of the servers of a downloaded list or a feed.",
+        None,
+        faults,
+    )
+}
+
+fn write_orders(figures: &Figures, writer: &mut Writer<'_>) -> fmt::Result {
+    let states = State::ALL.map(|state| {
+        let number = figures.orders.get(&state).copied().unwrap_or(0);
+        (
+            [("state", state.to_string().replace(' ', "_"))],
+            number as f64,
+        )
+    });
+    writer.gauges("orders", "Orders of authorities by state.", None, states)?;
+    writer.gauge(
+        "orders_overdue_reviews",
+        "Orders in force whose review is overdue.",
+        figures.overdue_reviews as f64,
+    )?;
+    let next = figures.next_change.map(|at| (NONE, seconds(at)));
+    writer.gauges(
+        "orders_next_change_timestamp",
+        "When the next order or exception begins or ends, since the epoch.",
+        Some(Unit::Seconds),
+        next,
+    )?;
+    let (in_force, over) = figures.exceptions;
+    let exceptions = [("in_force", in_force), ("over", over)];
+    let exceptions = exceptions.map(|(state, number)| ([("state", state)], number as f64));
+    writer.gauges("exceptions", "The operator's exceptions.", None, exceptions)
+}
+
+fn labels(source: &SourceFigures) -> [(&'static str, &str); 2] {
+    [("kind", source.kind), ("source", &source.name)]
+}
+
+fn seconds(at: Timestamp) -> f64 {
+    at.as_millisecond() as f64 / 1e3
+}

@@ -1,0 +1,99 @@
+//! Metrics of the upstream servers.
+
+use std::fmt;
+
+use prometheus_client::registry::Unit;
+
+use super::families::{NONE, Writer};
+use super::plane::{PlaneState, ServerFigures};
+use crate::serve::upstream::state::ServerState;
+use crate::stats::{Count, LATENCY_BOUNDS};
+
+/// The server, and the forwarded zone that it is asked for.
+fn labels(of: &ServerFigures) -> [(&'static str, String); 2] {
+    [
+        ("server", of.state.address.to_string()),
+        ("zone", of.zone.clone()),
+    ]
+}
+
+pub(super) fn write(plane: &PlaneState, writer: &mut Writer<'_>) -> fmt::Result {
+    let servers = || plane.servers.iter();
+    let each =
+        |value: fn(&ServerState) -> f64| servers().map(move |of| (labels(of), value(&of.state)));
+    writer.gauges(
+        "upstream_down",
+        "Whether a server is not asked for a while because it does not answer.",
+        None,
+        each(|state| f64::from(u8::from(state.down))),
+    )?;
+    writer.gauges(
+        "upstream_unanswered",
+        "The number of the last queries in a row that a server did not answer.",
+        None,
+        each(|state| state.unanswered.into()),
+    )?;
+    let latency = servers().filter_map(|of| {
+        let latency = of.state.latency?;
+        Some((labels(of), latency.as_secs_f64()))
+    });
+    writer.gauges(
+        "upstream_smoothed_latency",
+        "The smoothed response time of a server by UDP.",
+        Some(Unit::Seconds),
+        latency,
+    )?;
+    let failures = servers().flat_map(|of| {
+        let [server, zone] = labels(of);
+        let referrals = ("referral", of.state.referrals);
+        let failures = of.state.failures.total.iter().copied();
+        let failures = failures.chain([referrals]).filter(|(_, count)| *count > 0);
+        failures.map(move |(kind, count)| {
+            (
+                [server.clone(), zone.clone(), ("kind", kind.to_owned())],
+                count,
+            )
+        })
+    });
+    writer.counters(
+        "upstream_unusable_answers",
+        "Unusable answers of a server: response codes, referrals, and answers that can't be read.",
+        None,
+        failures,
+    )?;
+    let sums = &plane.sums;
+    writer.histograms(
+        (
+            "upstream_latency",
+            "Response times of all servers by UDP.",
+            Unit::Seconds,
+        ),
+        &LATENCY_BOUNDS.map(|milliseconds| milliseconds / 1e3),
+        [(NONE, &*sums.latency, sums.latency_sum_ms / 1e3)],
+    )?;
+    let sent = [("udp", Count::UpstreamQueries), ("tcp", Count::UpstreamTcp)];
+    writer.counters(
+        "upstream_queries",
+        "Queries sent to upstream servers, retries included.",
+        None,
+        plane.by("transport", &sent),
+    )?;
+    writer.counter(
+        "upstream_failures",
+        "Queries in flight that ended without a usable answer of any server; several clients may share one.",
+        plane.count(Count::UpstreamFailures),
+    )?;
+    let unexpected = [
+        ("stray", Count::UpstreamStray),
+        ("other_question", Count::UpstreamForeign),
+        ("letter_case", Count::UpstreamCase),
+        ("bare_error", Count::UpstreamBare),
+        ("late", Count::UpstreamSlow),
+    ];
+    writer.counters(
+        "upstream_unexpected",
+        "Messages of upstream that did not answer their query as they should, and first attempts without an answer in time.",
+        None,
+        plane.by("kind", &unexpected),
+    )
+}
