@@ -19,6 +19,9 @@
 //! **A decision**: [`policy::image`] holds the rules of all lists in one trie, which `docs/trie.md` explains;
 //! [`policy::rules`] compares the rules that match a name by the ranks of their lists.
 //!
+//! **A record**: [`recorder`] copies finished queries to the query log, if the operator wants that; the threads that answer
+//! never wait for it.
+//!
 //! **Other modules**: [`config`] parses and validates the configuration, [`cli`] has a file for each verb of the
 //! command line (such as `serve`), [`stats`] counts, [`tls`] reads the certificates of authorities, and [`sys`] contains all `unsafe` code behind safe functions.
 //!
@@ -31,6 +34,7 @@ pub mod control;
 pub mod daemon;
 pub mod names;
 pub mod policy;
+pub mod recorder;
 pub mod serve;
 pub mod stats;
 pub mod sys;

@@ -11,6 +11,7 @@ use super::{feed, list_summary, reload};
 use crate::config::paths;
 use crate::config::shown::counted;
 use crate::control::admin::status::{BadLine, ListHealth, ListStatus, PauseStatus, Status};
+use crate::control::gauges::SinkReport;
 use crate::control::sources::feeds::report::FeedReport;
 
 /// The most forwarded zones of a server that are printed.
@@ -94,6 +95,9 @@ pub(super) fn run(
         let (address, state) = (server.address, state.join(", "));
         writeln!(out, "upstream {address}{zones}: {state}")?;
     }
+    if let Some(log) = &status.gauges.recording.query_log {
+        print_sink("query log", log, out)?;
+    }
     for list in &status.lists {
         let feed = status.feeds.iter().find(|feed| feed.name == list.name);
         print_list(list, feed, out)?;
@@ -139,6 +143,20 @@ fn listed(zones: &[String]) -> String {
         0 => shown,
         count => format!("{shown} and {}", counted(count, "more zone", "more zones")),
     }
+}
+
+fn print_sink(what: &str, sink: &SinkReport, out: &mut impl Write) -> io::Result<()> {
+    let recorded = counted(sink.recorded, "query", "queries");
+    let others = [
+        ("dropped", sink.dropped),
+        ("lost", sink.lost),
+        ("not in the sample", sink.sampled_out),
+    ];
+    let others = others.into_iter().filter(|(_, count)| *count > 0);
+    let others: String = others
+        .map(|(how, count)| format!(", {count} {how}"))
+        .collect();
+    writeln!(out, "{what} {}: {recorded}{others}", sink.target)
 }
 
 /// Prints the numbers of a list, how its zone is transferred if it is a feed, and its first lines or rules with problems.

@@ -23,6 +23,7 @@ const OTHERS: &[&str] = &[
     "[download]",
     "[journal]",
     "[metrics]",
+    "[query-log]",
     "[guard]",
     "[orders]",
     "[exceptions]",

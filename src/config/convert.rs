@@ -55,6 +55,21 @@ pub(super) fn into_string(value: DeValue<'_>) -> Result<String, DeValue<'_>> {
     }
 }
 
+/// A number with or without a fraction.
+pub(super) fn into_fraction(value: DeValue<'_>) -> Result<f64, DeValue<'_>> {
+    let number = match &value {
+        DeValue::Float(number) => number.as_str().parse().ok(),
+        DeValue::Integer(_) => value
+            .as_integer()
+            .and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok())
+            .map(|number| number as f64),
+        _ => None,
+    };
+    number
+        .filter(|number: &f64| number.is_finite())
+        .ok_or(value)
+}
+
 pub(super) fn into_integer(value: DeValue<'_>) -> Result<i64, DeValue<'_>> {
     let number = value
         .as_integer()

@@ -34,6 +34,7 @@ pub(crate) mod public;
 pub mod publish;
 mod raw;
 mod reader;
+pub mod recording;
 pub mod regular;
 pub mod secret;
 pub mod selection;

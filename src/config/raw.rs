@@ -13,6 +13,7 @@ use super::local;
 use super::metrics::RawMetrics;
 use super::publish;
 use super::reader::{At, Reader, Strings, WordOrStrings};
+use super::recording::RawQueryLog;
 use super::special_use;
 use super::upstream;
 use super::zone;
@@ -33,6 +34,7 @@ pub(super) struct Raw {
     pub(super) download: RawDownloads,
     pub(super) journal: Journal,
     pub(super) metrics: RawMetrics,
+    pub(super) query_log: RawQueryLog,
     pub(super) guard: guard::Raw,
     pub(super) orders: Orders,
     pub(super) exceptions: Exceptions,
@@ -57,6 +59,7 @@ impl Raw {
             download: file.section("download", RawDownloads::read),
             journal: file.section("journal", Journal::read),
             metrics: file.section("metrics", RawMetrics::read),
+            query_log: file.section("query-log", RawQueryLog::read),
             guard: file.section("guard", guard::Raw::read),
             orders: file.section("orders", Orders::read),
             exceptions: file.section("exceptions", Exceptions::read),

@@ -5,8 +5,8 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::convert::{
-    Either, Item, describe, into_array, into_boolean, into_date, into_either, into_integer,
-    into_item, into_moment, into_string, into_table, string_remedy,
+    Either, Item, describe, into_array, into_boolean, into_date, into_either, into_fraction,
+    into_integer, into_item, into_moment, into_string, into_table, string_remedy,
 };
 use super::findings::{Findings, quote};
 use super::moment::{Moment, MomentError};
@@ -263,6 +263,14 @@ impl<'a, 'i> Reader<'a, 'i> {
             DeValue::String(text) if text.parse::<i64>().is_ok() => "remove the quotes".to_owned(),
             DeValue::Integer(_) => "write a number that fits 64 bits".to_owned(),
             _ => "write digits, without quotes or fraction".to_owned(),
+        })
+    }
+
+    /// A number that may have a fraction.
+    pub(super) fn fraction(&mut self, key: &'static str) -> Option<At<f64>> {
+        self.take(key, "a number", into_fraction, |value| match value {
+            DeValue::String(text) if text.parse::<f64>().is_ok() => "remove the quotes".to_owned(),
+            _ => "write it as in 0.01".to_owned(),
         })
     }
 

@@ -18,6 +18,7 @@ use super::guard::{GuardRails, Protections};
 use super::local::LocalSection;
 use super::metrics::Metrics;
 use super::publish::Publish;
+use super::recording::Recording;
 use super::special_use::SpecialUse;
 use super::upstream::{Upstream, UpstreamServer};
 use super::zone::PolicyZone;
@@ -107,6 +108,8 @@ pub struct Server {
     pub tcp_connections_per_client: usize,
     /// How long a TCP connection may be idle, 1 second to an hour.
     pub tcp_idle: Duration,
+    /// How finished queries are recorded.
+    pub recording: Recording,
     /// The age after which UDP queries are not answered any more; 100 ms to a minute.
     pub discard: Duration,
     /// Where the metrics are served.

@@ -18,6 +18,7 @@ use super::local;
 use super::metrics::{self, RawMetrics};
 use super::publish;
 use super::raw::{self, Raw};
+use super::recording::{self, RawQueryLog, Recording};
 use super::special_use;
 use super::types::{
     Cache, Config, Exceptions, History, JournalFiles, Local, Orders, Origin, Overrides, Server,
@@ -59,7 +60,7 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
             key: file(raw.journal.key, findings),
         },
         origin,
-        server: server_section(raw.server, raw.metrics, findings),
+        server: server_section(raw.server, (raw.metrics, raw.query_log), findings),
         upstream: upstream::validate(raw.upstream, findings),
         cache: cache(raw.cache, findings),
         local,
@@ -78,7 +79,11 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
     }
 }
 
-fn server_section(raw: raw::Server, metrics: RawMetrics, findings: &mut Findings) -> Server {
+fn server_section(
+    raw: raw::Server,
+    (metrics, log): (RawMetrics, RawQueryLog),
+    findings: &mut Findings,
+) -> Server {
     let listen = non_empty_array(raw.listen, findings);
     let tcp_connections = number(raw.tcp_connections, 1..=65535, findings).unwrap_or(1024);
     let per_client = number(
@@ -109,6 +114,9 @@ fn server_section(raw: raw::Server, metrics: RawMetrics, findings: &mut Findings
         tcp_connections,
         tcp_connections_per_client: per_client.unwrap_or((tcp_connections / 4).max(1)),
         tcp_idle: Duration::from_secs(number(raw.tcp_idle_secs, 1..=3600, findings).unwrap_or(10)),
+        recording: Recording {
+            query_log: recording::query_log(log, findings),
+        },
         discard: Duration::from_millis(
             number(raw.discard_ms, 100..=60_000, findings).unwrap_or(1900),
         ),

@@ -16,6 +16,9 @@ pub trait DataPlane: Send + Sync {
     /// The present values of its gauges.
     fn gauges(&self) -> Gauges;
 
+    /// Opens the files of records anew, as another program may have rotated them. Does not block.
+    fn reopen_records(&self) {}
+
     /// Prepares a new configuration, without applying it. May block on files.
     ///
     /// # Errors

@@ -36,9 +36,39 @@ pub struct Gauges {
     pub query_types: serde_json::Map<String, serde_json::Value>,
     /// Response times of upstream.
     pub upstream_latency: Histogram,
+    /// Where finished queries are recorded.
+    #[serde(default)]
+    pub recording: RecordingReport,
     /// Hits of lists and orders, by their slots (`publish::slots`).
     #[serde(skip)]
     pub list_hits: Vec<u64>,
+}
+
+/// The sinks of finished queries that are on.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RecordingReport {
+    /// The query log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_log: Option<SinkReport>,
+}
+
+/// A sink of finished queries. The numbers count queries since the start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SinkReport {
+    /// Where it records.
+    pub target: String,
+    /// Queries that were recorded.
+    pub recorded: u64,
+    /// Queries that were not recorded because the recorder was too slow for them.
+    pub dropped: u64,
+    /// Queries that were not chosen by `sample`.
+    pub sampled_out: u64,
+    /// Queries that were not recorded because of an error.
+    pub lost: u64,
+    /// Errors.
+    pub errors: u64,
+    /// The present problem, a sentence; it is among the alarms.
+    pub problem: Option<String>,
 }
 
 /// Durations of events.

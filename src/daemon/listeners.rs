@@ -16,6 +16,7 @@ use super::bind::{BindError, Endpoint, bind_another};
 use super::error::DaemonError;
 use super::essential::Essential;
 use super::observer::{QueryObserver, query_observer};
+use crate::recorder::Recorder;
 use crate::serve::pace::Pace;
 use crate::serve::resolver::{Job, Resolver};
 use crate::serve::responder::{ListenSocket, Sockets};
@@ -35,6 +36,7 @@ pub(super) struct Equipment {
     pub(super) pace: Arc<Pace>,
     /// One for each worker, and one for the async side.
     pub(super) counters: Vec<Arc<Counters>>,
+    pub(super) recorder: Arc<Recorder>,
 }
 
 /// The addresses and the workers.
@@ -295,7 +297,7 @@ impl Listeners {
                 admission: equipment.resolver.admission().clone(),
                 jobs: equipment.jobs.clone(),
                 pace: equipment.pace.clone(),
-                observer: query_observer(&equipment.counters[index]),
+                observer: query_observer(&equipment.counters[index], equipment.recorder.tap(index)),
                 counters: equipment.counters[index].clone(),
                 shutdown: listener.try_clone().map_err(system("a pipe"))?,
             };
@@ -371,7 +373,7 @@ mod tests {
 
     use super::*;
     use crate::serve::admission::{Admission, Bounds};
-    use crate::serve::resolver::tests::{Fate, resolver};
+    use crate::serve::resolver::tests::observed;
     use crate::serve::shared::Setting;
 
     fn another() -> Arc<Endpoint> {
@@ -379,7 +381,8 @@ mod tests {
     }
 
     fn listeners() -> (Arc<Listeners>, mpsc::Receiver<Job>) {
-        let resolver = resolver(Fate::Silent, Duration::from_secs(2), Vec::new());
+        let recorder = Arc::new(Recorder::start(1).expect("started"));
+        let resolver = observed(|counters| query_observer(counters, recorder.tap(1)));
         let (essential, tracker) = (Essential::default(), TaskTracker::new());
         let responder = resolver.responder();
         let bounds = Bounds {
@@ -403,6 +406,7 @@ mod tests {
             jobs,
             pace: Arc::clone(&responder.pace),
             counters: vec![Arc::default(), Arc::clone(&responder.counters)],
+            recorder,
             resolver: Arc::clone(&resolver),
         };
         let sockets = Arc::clone(&responder.sockets);

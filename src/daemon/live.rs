@@ -17,6 +17,7 @@ use super::upstreams::{UpstreamSource, Upstreams, intake};
 use crate::config::Config;
 use crate::control::data_plane::{Change, DataPlane};
 use crate::control::gauges::Gauges;
+use crate::recorder::Recorder;
 use crate::serve::admission::Bounds;
 use crate::serve::cache::Cache;
 use crate::serve::pace::Pace;
@@ -43,6 +44,7 @@ pub(super) struct Parts {
     pub(super) forward_outages: ForwardOutages,
     pub(super) counters: Vec<Arc<Counters>>,
     pub(super) listeners: Arc<Listeners>,
+    pub(super) recorder: Arc<Recorder>,
     pub(super) files: Files,
     pub(super) monitoring: Monitoring,
     /// The configuration in force.
@@ -117,6 +119,7 @@ impl Parts {
         problems
             .chain(self.forward_outages.alarms())
             .chain(upstream_blocks::alarms(self.resolver.pools()))
+            .chain(self.recorder.alarms())
             .collect()
     }
 
@@ -172,6 +175,7 @@ impl Parts {
             .connections
             .set_bounds(connections(&config, budget));
         self.cache.set_stale_secs(config.cache.stale_secs);
+        self.recorder.configure(&config.server.recording);
         if let Some(next) = next {
             self.listeners.replace(next);
         }
@@ -251,9 +255,14 @@ impl DataPlane for Live {
             waiting: parts.resolver.waiting(),
             cache_entries,
             cache_octets,
+            recording: parts.recorder.report(),
             list_hits: list_sums(parts.counters()),
             ..from_sums(sums(parts.counters()))
         }
+    }
+
+    fn reopen_records(&self) {
+        self.0.recorder.reopen();
     }
 
     fn prepare(&self, config: &Config) -> Result<Change, Vec<String>> {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::recorder::Tap;
 use crate::stats::Counters;
 
 /// The observer that the data plane calls for each query. A tuple of observers is an observer.
-pub(super) type QueryObserver = Arc<Counters>;
+pub(super) type QueryObserver = (Arc<Counters>, Arc<Tap>);
 
-/// The observer of a thread that has these counters.
-pub(super) fn query_observer(counters: &Arc<Counters>) -> QueryObserver {
-    Arc::clone(counters)
+/// The observer of a thread that has these counters and this tap.
+pub(super) fn query_observer(counters: &Arc<Counters>, tap: Arc<Tap>) -> QueryObserver {
+    (Arc::clone(counters), tap)
 }

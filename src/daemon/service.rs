@@ -26,6 +26,7 @@ use crate::control::Control;
 use crate::control::data_plane::DataPlane;
 use crate::policy::current::Reader;
 use crate::policy::images::Images;
+use crate::recorder::Recorder;
 use crate::serve::admission::Admission;
 use crate::serve::cache::Cache;
 use crate::serve::pace::Pace;
@@ -39,6 +40,8 @@ use crate::sys::process::return_free_memory;
 
 /// How long queries in progress may take when the server stops.
 pub(super) const DRAIN: Duration = Duration::from_secs(3);
+/// How long it may take to write the last records when the server stops.
+const RECORDED: Duration = Duration::from_secs(1);
 /// How often to check whether a burst of queries has ended.
 const TIDYING: Duration = Duration::from_secs(1);
 /// The number of waiting queries that count as a burst.
@@ -82,11 +85,17 @@ impl Service {
         };
         let pace = Arc::new(Pace::new(config.server.discard));
         let sockets = Arc::new(Sockets::from_pointee(Vec::new()));
+        let recorder = Recorder::start(workers).map_err(|source| DaemonError::System {
+            what: "a thread",
+            source,
+        })?;
+        recorder.configure(&config.server.recording);
+        let recorder = Arc::new(recorder);
         let responder = Responder {
             pace: pace.clone(),
             shared: shared.clone(),
             sockets: sockets.clone(),
-            observer: query_observer(&shared_counters),
+            observer: query_observer(&shared_counters, recorder.tap(workers)),
             counters: shared_counters.clone(),
         };
         let resolver = Arc::new(Resolver::new(pools, responder, waiting(config)));
@@ -120,6 +129,7 @@ impl Service {
             jobs,
             pace: pace.clone(),
             counters: counters.clone(),
+            recorder: recorder.clone(),
         };
         let listeners = Listeners::new(
             essential.clone(),
@@ -148,6 +158,7 @@ impl Service {
             forward_outages,
             counters,
             listeners: Arc::new(listeners),
+            recorder,
             files,
             config: Mutex::new(config.clone()),
             resizing: Mutex::new(()),
@@ -184,6 +195,12 @@ impl Service {
             tracing::warn!(left, "queries left unanswered at the end");
         }
         self.live.0.resolver.abandon_all();
+        let recorder = Arc::clone(&self.live.0.recorder);
+        let recorded = tokio::task::spawn_blocking(move || recorder.stop());
+        // A disk that does not answer must not prevent the end.
+        if tokio::time::timeout(RECORDED, recorded).await.is_err() {
+            tracing::warn!("the last records are not written: the disk is slow");
+        }
         tracing::info!("stopped");
     }
 }

@@ -5,19 +5,22 @@ use std::sync::Arc;
 use std::thread;
 
 use allocation_counter::measure;
+use tapis::config::recording::{QueryLog, Recording};
 use tapis::policy::condition::{Condition, TypeSet};
 use tapis::policy::effect::Effect;
 use tapis::policy::rule::Scope;
 use tapis::policy::snapshot::Snapshot;
+use tapis::recorder::Recorder;
 use tapis::serve::cache::{Cache, Entry, Key};
-use tapis::stats::Count;
+use tapis::serve::observe::Observer;
+use tapis::stats::{Count, Counters};
 use tapis::wire::answer::Answer;
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
 use tapis::wire::rtype;
 
-use crate::support::client::PATIENCE;
-use crate::support::data_plane::{self, DataPlane, INTAKE};
+use crate::support::client::{PATIENCE, until};
+use crate::support::data_plane::{self, DataPlane, INTAKE, Limits};
 use crate::support::local::local_names;
 use crate::support::policy;
 
@@ -78,10 +81,18 @@ fn learn(cache: &Cache, asked: &str, count: u8, records: &[u8]) {
 
 /// The number of allocations of a worker that answers each of the names `rounds` times, and its
 /// counters.
-fn allocations(rounds: usize) -> (u64, [u64; 4]) {
+fn allocations<O: Observer + Clone>(
+    rounds: usize,
+    observer: impl FnOnce(&Arc<Counters>) -> O,
+) -> (u64, [u64; 4]) {
     let runtime = data_plane::runtime();
     let _inside = runtime.enter();
-    let plane = DataPlane::without_upstream(snapshot());
+    let limits = Limits {
+        waiting: 16,
+        discard: PATIENCE,
+    };
+    let closed_port = ([127, 0, 0, 1], 9).into();
+    let plane = DataPlane::new(snapshot(), closed_port, &limits, observer);
     let cache = &plane.shared.cache;
     let address = b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x0E\x10\x00\x04\xC0\x00\x02\x01";
     learn(cache, "cached.example", 1, address);
@@ -137,8 +148,33 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
 
 #[test]
 fn blocked_cached_and_local_answers_do_not_allocate() {
-    let (few, _) = allocations(3);
-    let (many, counts) = allocations(300);
+    let (few, _) = allocations(3, Arc::clone);
+    let (many, counts) = allocations(300, Arc::clone);
     assert_eq!(counts, [600, 300, 300, 5 * 300], "each was answered inline");
     assert_eq!(few, many, "a worker allocates only at its start");
+}
+
+#[test]
+fn a_worker_whose_queries_are_recorded_does_not_allocate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recorder = Recorder::start(1).expect("started");
+    recorder.configure(&Recording {
+        query_log: QueryLog {
+            file: Some(folder.path().join("queries.jsonl")),
+            ..QueryLog::default()
+        },
+    });
+    until("it records", || recorder.is_on());
+    let of = |rounds| {
+        let tap = recorder.tap(0);
+        allocations(rounds, |counters| (Arc::clone(counters), tap))
+    };
+    let (few, _) = of(3);
+    let (many, _) = of(300);
+    assert_eq!(few, many, "a worker allocates only at its start");
+    recorder.stop();
+    let lines = std::fs::read_to_string(folder.path().join("queries.jsonl")).expect("readable");
+    let log = recorder.report().query_log.expect("it is on");
+    assert_eq!(lines.lines().count() as u64, log.recorded);
+    assert_eq!((log.recorded, log.dropped), (9 * 303, 0));
 }

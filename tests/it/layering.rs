@@ -33,6 +33,17 @@ const TABLE: &[(&str, &[&str])] = &[
         "control",
         &["wire", "names", "policy", "config", "tls", "stats"],
     ),
+    (
+        "recorder",
+        &[
+            "wire",
+            "policy",
+            "config",
+            "serve",
+            "stats",
+            "control::gauges",
+        ],
+    ),
 ];
 
 /// Modules that may import everything.

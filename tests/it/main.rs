@@ -43,6 +43,7 @@ mod peers;
 mod policy_page;
 mod quirks;
 mod real_lists;
+mod recording;
 mod refusals;
 mod reload;
 mod timeline;

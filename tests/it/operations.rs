@@ -35,6 +35,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("self.forward_outages.alarms", "Upstream"),
     ("upstream_blocks::alarms", "Upstream"),
     ("LogOutput::problem", "Log"),
+    ("self.recorder.alarms", "Records"),
 ];
 
 /// The text between two others, without white space.

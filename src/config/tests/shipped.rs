@@ -52,6 +52,7 @@ fn the_shipped_file_documents_every_key() {
         "[block]",
         "[state]",
         "[metrics]",
+        "[query-log]",
         "[guard]",
         "[[list]]",
         "[[feed]]",

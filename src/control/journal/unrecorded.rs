@@ -11,6 +11,10 @@ pub(super) fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'s
     let (state, next_state) = (&was.state, &now.state);
     let (guard, next_guard) = (&was.guard, &now.guard);
     let (limits, next_limits) = (&guard.limits, &next_guard.limits);
+    let (log, next_log) = (
+        &server.recording.query_log,
+        &next_server.recording.query_log,
+    );
     // An exception's line changes with any edit above it.
     let exceptions = |config: &Config| {
         let mut own = config.exceptions.own.clone();
@@ -76,6 +80,13 @@ pub(super) fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'s
         "journal.key": was.journal.key, now.journal.key;
         "metrics.listen": server.metrics.listen, next_server.metrics.listen;
         "metrics.allow": server.metrics.allow, next_server.metrics.allow;
+        "query-log.file": log.file, next_log.file;
+        "query-log.only": log.only_blocked, next_log.only_blocked;
+        "query-log.sample": log.sample, next_log.sample;
+        "query-log.client": log.client, next_log.client;
+        "query-log.client-key": log.client_key, next_log.client_key;
+        "query-log.rotate-mib": log.rotate_bytes, next_log.rotate_bytes;
+        "query-log.keep": log.keep, next_log.keep;
         "guard.shrink-percent": limits.shrink_percent, next_limits.shrink_percent;
         "guard.grow-percent": limits.grow_percent, next_limits.grow_percent;
         "guard.max-age-hours": limits.max_age_hours, next_limits.max_age_hours;

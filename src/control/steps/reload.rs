@@ -58,6 +58,9 @@ impl Control {
         let mut open = OpenRequest::new(cause, reply);
         open.is_reload = true;
         self.zones.read_keys();
+        if let Some(plane) = self.publication.plane.plane() {
+            plane.reopen_records();
+        }
         self.reconfigure(request, &mut open, prepared.newest, &prepared.files);
         let is_reguarded =
             self.renew_guard_policy(&mut open, &prepared.config, prepared.guard_policy);

@@ -99,13 +99,38 @@ pub(crate) fn resolver(
     resolver_by(Snapshot::default(), fate, timeout, sockets)
 }
 
+/// A resolver that nobody answers, whose queries are observed by others, too.
+pub(crate) fn observed<O: Observer>(
+    observer: impl FnOnce(&Arc<Counters>) -> O,
+) -> Arc<Resolver<O>> {
+    let timeout = Duration::from_secs(2);
+    resolver_with(
+        Snapshot::default(),
+        Fate::Silent,
+        timeout,
+        Vec::new(),
+        observer,
+    )
+}
+
 /// The same with this policy.
 fn resolver_by(
-    mut snapshot: Snapshot,
+    snapshot: Snapshot,
     fate: Fate,
     timeout: Duration,
     sockets: Vec<Arc<Socket>>,
 ) -> Arc<Resolver<Arc<Counters>>> {
+    resolver_with(snapshot, fate, timeout, sockets, Arc::clone)
+}
+
+/// The same with an observer that is made from the counters.
+fn resolver_with<O: Observer>(
+    mut snapshot: Snapshot,
+    fate: Fate,
+    timeout: Duration,
+    sockets: Vec<Arc<Socket>>,
+    observer: impl FnOnce(&Arc<Counters>) -> O,
+) -> Arc<Resolver<O>> {
     let counters = Arc::<Counters>::default();
     let server = Server::new(SocketAddr::from(([192, 0, 2, 1], 53)), Dialect::FULL);
     let pool = Pool::new(
@@ -132,7 +157,7 @@ fn resolver_by(
         sockets: Arc::new(Sockets::from_pointee(
             sockets.into_iter().enumerate().collect(),
         )),
-        observer: Arc::clone(&counters),
+        observer: observer(&counters),
         counters,
     };
     let bounds = Bounds {
@@ -146,9 +171,9 @@ fn resolver_by(
     ))
 }
 
-impl Resolver<Arc<Counters>> {
+impl<O: Observer> Resolver<O> {
     /// The responder that delivers the resolver's answers.
-    pub(crate) fn responder(&self) -> &Responder<Arc<Counters>> {
+    pub(crate) fn responder(&self) -> &Responder<O> {
         &self.responder
     }
 }

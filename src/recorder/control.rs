@@ -1,0 +1,125 @@
+//! The recorder as the rest of the server uses it.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use super::figures::{Sink, SinkFigures, Switch};
+use super::tap::Tap;
+use super::thread::{Command, RecorderThread};
+use crate::config::recording::Recording;
+use crate::control::gauges::{RecordingReport, SinkReport};
+
+/// The most rings that the tasks of the async side share.
+const SHARED_RINGS: usize = 8;
+
+/// The recorder: its taps, its thread, and its figures.
+pub struct Recorder {
+    switch: Arc<Switch>,
+    taps: Vec<Arc<Tap>>,
+    figures: Arc<[SinkFigures; Sink::COUNT]>,
+    commands: Sender<Command>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Recorder {
+    /// Starts a recorder for this number of workers. It records nothing before it is configured.
+    ///
+    /// # Errors
+    /// If the thread can't be started.
+    pub fn start(workers: usize) -> io::Result<Self> {
+        let switch = Arc::<Switch>::default();
+        let shared_rings = thread::available_parallelism().map_or(1, |cores| cores.get());
+        let rings = (0..workers).map(|_| 1);
+        let rings = rings.chain([shared_rings.min(SHARED_RINGS)]);
+        let taps = rings.map(|count| Arc::new(Tap::new(Arc::clone(&switch), count)));
+        let taps: Vec<_> = taps.collect();
+        let figures = Arc::<[SinkFigures; Sink::COUNT]>::default();
+        let (commands, queue) = channel();
+        let thread = RecorderThread::new(
+            Arc::clone(&switch),
+            taps.clone(),
+            Arc::clone(&figures),
+            queue,
+        );
+        let thread = thread::Builder::new()
+            .name("tapis-recorder".to_owned())
+            .spawn(move || thread.run())?;
+        Ok(Self {
+            switch,
+            taps,
+            figures,
+            commands,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// The tap of a worker; the one after the last worker's is for the async side.
+    pub fn tap(&self, index: usize) -> Arc<Tap> {
+        Arc::clone(&self.taps[index])
+    }
+
+    /// Records as configured from now on.
+    pub fn configure(&self, recording: &Recording) {
+        self.send(Command::Configure(Box::new(recording.clone())));
+    }
+
+    /// Opens files anew, as another program may have rotated them.
+    pub fn reopen(&self) {
+        self.send(Command::Reopen);
+    }
+
+    /// Whether queries are recorded at present.
+    pub fn is_on(&self) -> bool {
+        self.switch.wanted() != 0
+    }
+
+    /// Writes the records so far and ends the thread. Blocks until it has ended.
+    pub fn stop(&self) {
+        self.send(Command::Stop);
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the recorder's thread panicked");
+        }
+    }
+
+    /// The sinks that are on, with their figures.
+    pub fn report(&self) -> RecordingReport {
+        RecordingReport {
+            query_log: self.figures_of(Sink::QueryLog),
+        }
+    }
+
+    /// The problems of sinks, a sentence each.
+    pub fn alarms(&self) -> Vec<String> {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_dead = thread.as_ref().is_some_and(JoinHandle::is_finished);
+        let dead = is_dead.then(|| {
+            "recording ended because of a bug in tapis, and queries are answered nevertheless: please report it, \
+             and restart to record again"
+                .to_owned()
+        });
+        let reports = Sink::ALL.map(|sink| self.figures_of(sink));
+        let problems = reports.into_iter().flatten();
+        dead.into_iter()
+            .chain(problems.filter_map(|report| report.problem))
+            .collect()
+    }
+
+    fn figures_of(&self, sink: Sink) -> Option<SinkReport> {
+        let sum = |count: fn(&Tap, usize) -> u64| {
+            let taps = self.taps.iter();
+            taps.map(|tap| count(tap, sink as usize)).sum()
+        };
+        let dropped = sum(|tap, sink| tap.tally.dropped[sink].load(Ordering::Relaxed));
+        let sampled_out = sum(|tap, sink| tap.tally.sampled_out[sink].load(Ordering::Relaxed));
+        self.figures[sink as usize].report(dropped, sampled_out)
+    }
+
+    fn send(&self, command: Command) {
+        // Fails only if the thread has panicked, which `alarms` reports.
+        drop(self.commands.send(command));
+    }
+}

@@ -1,0 +1,332 @@
+//! The file of the query log: rotation, and what happens if it can't be written.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::config::shown::Show;
+
+/// The pause before a file that can't be written is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often it is checked whether the path still leads to the open file.
+const LOOK: Duration = Duration::from_secs(1);
+/// The mode of a new file: its lines are personal data.
+const MODE: u32 = 0o640;
+
+/// A file that lines are appended to.
+pub(super) struct LogFile {
+    path: PathBuf,
+    /// The size at which it is rotated.
+    most: Option<u64>,
+    keep: u32,
+    open: Option<Open>,
+    /// A line was written in part and could not be removed, so the next one begins with a line end.
+    is_torn: bool,
+    failure: Option<Failure>,
+    /// A rotation failed; the file grows meanwhile.
+    unrotated: Option<String>,
+    errors: u64,
+    looked: Option<Instant>,
+}
+
+struct Open {
+    file: File,
+    size: u64,
+    /// Identifies the file, if it is a regular one.
+    identity: Option<(u64, u64)>,
+}
+
+/// Lines can't be written.
+struct Failure {
+    why: String,
+    lost: u64,
+    again: Instant,
+}
+
+impl LogFile {
+    pub(super) fn new(path: PathBuf, most: Option<u64>, keep: u32) -> Self {
+        Self {
+            path,
+            most,
+            keep,
+            open: None,
+            is_torn: false,
+            failure: None,
+            unrotated: None,
+            errors: 0,
+            looked: None,
+        }
+    }
+
+    /// Closes it; it is opened again for the next line.
+    pub(super) fn close(&mut self) {
+        self.open = None;
+    }
+
+    /// The number of errors so far.
+    pub(super) fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    /// The problem with it, a sentence.
+    pub(super) fn problem(&self) -> Option<String> {
+        let path = self.path.shown();
+        let unrotated = self.unrotated.as_ref();
+        let failed = self.failure.as_ref().map(|failure| {
+            let Failure { why, lost, .. } = failure;
+            format!(
+                "query log: {path} can't be written: {why}; {lost} lines are lost so far, and queries are answered \
+                 nevertheless: free space, or mend its folder and its permissions"
+            )
+        });
+        failed.or_else(|| {
+            unrotated.map(|why| format!("query log: {path} can't be rotated, so it grows: {why}"))
+        })
+    }
+
+    /// Whether it should be tried although there is no line to write: it could not be written before, or not be opened
+    /// yet.
+    pub(super) fn wants_attempt(&self, now: Instant) -> bool {
+        match &self.failure {
+            Some(failure) => now >= failure.again,
+            None => self.open.is_none(),
+        }
+    }
+
+    /// Closes it if its path leads to another file by now, or to none: another program rotated or removed it.
+    pub(super) fn look(&mut self, now: Instant) {
+        let is_due = self.looked.is_none_or(|before| now - before >= LOOK);
+        let identity = self.open.as_ref().and_then(|open| open.identity);
+        let Some(identity) = identity.filter(|_| is_due) else {
+            return;
+        };
+        self.looked = Some(now);
+        let found = fs::metadata(&self.path).ok();
+        if found.map(|meta| (meta.dev(), meta.ino())) != Some(identity) {
+            self.close();
+        }
+    }
+
+    /// Appends these lines. Returns false if they are lost.
+    pub(super) fn write(&mut self, lines: &[u8], count: u64, now: Instant) -> bool {
+        if let Some(failure) = self.failure.as_mut().filter(|failure| now < failure.again) {
+            failure.lost += count;
+            return false;
+        }
+        match self.try_write(lines) {
+            Ok(()) => {
+                if let Some(Failure { lost, .. }) = self.failure.take() {
+                    let path = self.path.shown();
+                    tracing::info!(%path, lost, "the query log is written again");
+                }
+                true
+            }
+            Err(error) => {
+                self.fail(&error, count, now);
+                false
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &io::Error, count: u64, now: Instant) {
+        self.errors += 1;
+        self.open = None;
+        let lost = self.failure.as_ref().map_or(0, |failure| failure.lost);
+        if self.failure.is_none() {
+            let path = self.path.shown();
+            tracing::error!(%path, %error, "the query log can't be written; tried again each second");
+        }
+        self.failure = Some(Failure {
+            why: error.to_string(),
+            lost: lost + count,
+            again: now + RETRY,
+        });
+    }
+
+    fn try_write(&mut self, lines: &[u8]) -> io::Result<()> {
+        let is_full = |open: &Open, most: u64| {
+            open.identity.is_some() && open.size > 0 && open.size + lines.len() as u64 > most
+        };
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => open_file(&self.path)?,
+        };
+        if self.most.is_some_and(|most| is_full(&open, most)) {
+            let rotated = rotate(&self.path, self.keep).and_then(|()| open_file(&self.path));
+            match rotated {
+                Ok(next) => {
+                    (open, self.is_torn, self.unrotated) = (next, false, None);
+                }
+                Err(error) => {
+                    self.errors += 1;
+                    if self.unrotated.is_none() {
+                        let path = self.path.shown();
+                        tracing::error!(%path, %error, "the query log can't be rotated, so it grows");
+                    }
+                    self.unrotated = Some(error.to_string());
+                }
+            }
+        }
+        let end: &[u8] = if self.is_torn { b"\n" } else { b"" };
+        let written = open.file.write_all(end);
+        if let Err(error) = written.and_then(|()| open.file.write_all(lines)) {
+            // Some of the lines may be in the file.
+            let is_cut = open.identity.is_some() && open.file.set_len(open.size).is_ok();
+            self.is_torn |= !is_cut;
+            return Err(error);
+        }
+        self.is_torn = false;
+        open.size += (end.len() + lines.len()) as u64;
+        self.open = Some(open);
+        Ok(())
+    }
+}
+
+fn open_file(path: &Path) -> io::Result<Open> {
+    // Without blocking: a pipe that nobody reads must not stop the other sinks.
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(MODE)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)?;
+    let meta = file.metadata()?;
+    Ok(Open {
+        file,
+        size: meta.len(),
+        identity: meta.is_file().then(|| (meta.dev(), meta.ino())),
+    })
+}
+
+/// Moves a file to its first rotated name, and those to the next ones. The oldest one is removed.
+fn rotate(path: &Path, keep: u32) -> io::Result<()> {
+    let numbered = |number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{number}"));
+        PathBuf::from(name)
+    };
+    if keep == 0 {
+        return fs::remove_file(path);
+    }
+    // Up to the first gap.
+    let mut last = 1;
+    while last < keep && numbered(last).exists() {
+        last += 1;
+    }
+    for number in (1..last).rev() {
+        fs::rename(numbered(number), numbered(number + 1))?;
+    }
+    fs::rename(path, numbered(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Scene {
+        folder: tempfile::TempDir,
+        file: LogFile,
+        now: Instant,
+    }
+
+    impl Scene {
+        fn new(most: Option<u64>, keep: u32) -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let file = LogFile::new(folder.path().join("log"), most, keep);
+            let now = Instant::now();
+            Self { folder, file, now }
+        }
+
+        fn write(&mut self, lines: &str) -> bool {
+            self.file.write(lines.as_bytes(), 1, self.now)
+        }
+
+        fn text(&self, name: &str) -> Option<String> {
+            fs::read_to_string(self.folder.path().join(name)).ok()
+        }
+    }
+
+    #[test]
+    fn a_large_file_is_rotated_and_only_so_many_are_kept() {
+        let mut scene = Scene::new(Some(8), 2);
+        for line in [
+            "one\n",
+            "two\n",
+            "three\n",
+            "four\n",
+            "five\n",
+            "longer than all\n",
+        ] {
+            assert!(scene.write(line));
+        }
+        assert_eq!(scene.text("log").as_deref(), Some("longer than all\n"));
+        assert_eq!(scene.text("log.1").as_deref(), Some("five\n"));
+        assert_eq!(scene.text("log.2").as_deref(), Some("four\n"));
+        assert_eq!(scene.text("log.3"), None);
+        let mut scene = Scene::new(Some(8), 0);
+        assert!(scene.write("seven..\n") && scene.write("new\n"));
+        assert_eq!(scene.text("log").as_deref(), Some("new\n"));
+        assert_eq!(scene.text("log.1"), None);
+    }
+
+    #[test]
+    fn a_rotation_that_fails_is_a_problem_and_no_line_is_lost() {
+        let mut scene = Scene::new(Some(4), 1);
+        fs::create_dir_all(scene.folder.path().join("log.1/full")).expect("made");
+        assert!(scene.write("one\n") && scene.write("two\n"));
+        assert_eq!(scene.text("log").as_deref(), Some("one\ntwo\n"));
+        let problem = scene.file.problem().expect("a problem");
+        assert!(problem.contains("can't be rotated"), "{problem}");
+        fs::remove_dir_all(scene.folder.path().join("log.1")).expect("removed");
+        assert!(scene.write("three\n"));
+        assert_eq!(scene.file.problem(), None);
+        assert_eq!(scene.text("log").as_deref(), Some("three\n"));
+    }
+
+    #[test]
+    fn a_file_that_another_program_moved_or_removed_is_opened_anew() {
+        let mut scene = Scene::new(None, 0);
+        assert!(scene.write("one\n"));
+        scene.file.look(scene.now);
+        let path = scene.folder.path().join("log");
+        fs::rename(&path, scene.folder.path().join("moved")).expect("moved");
+        assert!(scene.write("two\n"));
+        scene.now += LOOK;
+        scene.file.look(scene.now);
+        assert!(scene.write("three\n"));
+        assert_eq!(scene.text("moved").as_deref(), Some("one\ntwo\n"));
+        assert_eq!(scene.text("log").as_deref(), Some("three\n"));
+    }
+
+    #[test]
+    fn a_removed_folder_costs_lines_and_a_new_one_ends_the_problem() {
+        let mut scene = Scene::new(None, 0);
+        let path = scene.folder.path().join("logs/log");
+        scene.file = LogFile::new(path, None, 0);
+        assert!(!scene.write("one\n"));
+        assert!(!scene.write("two\n"), "not tried before the pause");
+        assert_eq!(scene.file.errors(), 1);
+        let problem = scene.file.problem().expect("a problem");
+        assert!(
+            problem.contains("No such file") && problem.contains("2 lines"),
+            "{problem}"
+        );
+        fs::create_dir(scene.folder.path().join("logs")).expect("made");
+        scene.now += RETRY;
+        assert!(scene.write("three\n"));
+        assert_eq!(scene.file.problem(), None);
+        assert_eq!(scene.text("logs/log").as_deref(), Some("three\n"));
+    }
+
+    #[test]
+    fn a_full_disk_costs_whole_lines() {
+        let mut scene = Scene::new(Some(1), 3);
+        scene.file = LogFile::new("/dev/full".into(), Some(1), 3);
+        assert!(!scene.write("one\n"));
+        let problem = scene.file.problem().expect("a problem");
+        assert!(problem.contains("No space left"), "{problem}");
+        assert!(scene.file.is_torn, "what is in it is unknown");
+    }
+}

@@ -1,0 +1,3 @@
+//! What is recorded of finished queries: the query log.
+
+mod query_log;
