@@ -25,12 +25,15 @@ pub(super) enum Failure {
     Reported,
     /// Everything was already printed; the answer is not known.
     Unknown,
+    /// Everything was already printed; the exit code is part of the answer.
+    Code(u8),
 }
 
 impl Failure {
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Unknown => ExitCode::from(UNKNOWN),
+            Self::Code(code) => ExitCode::from(*code),
             Self::Other(error) => match error.downcast_ref() {
                 // `Said`: a server was asked, and answered with an error. `None`: the error is not about a server.
                 None | Some(ClientError::Said { .. }) => ExitCode::FAILURE,
@@ -48,7 +51,7 @@ impl Failure {
                 None => false,
             },
             Self::Config(_) => false,
-            Self::Reported | Self::Unknown => true,
+            Self::Reported | Self::Unknown | Self::Code(_) => true,
         };
         if !is_silent {
             // If standard error is closed, the exit code is the same.
@@ -62,7 +65,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Config(problems) => write!(f, "{problems}"),
             Self::Other(error) => write!(f, "tapis: {error}"),
-            Self::Reported | Self::Unknown => Ok(()),
+            Self::Reported | Self::Unknown | Self::Code(_) => Ok(()),
         }
     }
 }

@@ -8,6 +8,7 @@ mod diff;
 mod export;
 mod failure;
 mod feed;
+mod health;
 mod image;
 mod import;
 mod journal;
@@ -138,6 +139,14 @@ enum Verb {
     /// answers: see the alarms. Changed keys that wait for a restart are printed, and do not change the exit code. Exit
     /// code 4 when no server could be asked.
     Status(status::StatusArgs),
+    /// Print one line about the health of a running server, for monitoring plug-ins.
+    ///
+    /// The line and the exit codes are those of the plug-ins of Nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, with
+    /// performance data behind `|`. CRITICAL are a server that does not answer in time, or listens on no address; upstream
+    /// servers none of which answers; and a list with `required = true` of which no rule is in force. Each option with WARN
+    /// and CRIT sets the numbers above which the level is WARNING or CRITICAL; either may be left out. UNKNOWN is a server that
+    /// this user may not ask. Invalid arguments have exit code 2, as for all verbs.
+    Health(health::HealthArgs),
     /// Reload the configuration and the changed lists of a running server.
     ///
     /// Returns when the changes are in force. Exit code 1 when something was rejected: its old state stays in force,
@@ -212,6 +221,7 @@ impl Verb {
             | Self::Resume(_)
             | Self::Export(_)
             | Self::Feed(_)
+            | Self::Health(_)
             | Self::Publish(_) => Need::Socket,
             Self::Check(_) | Self::Why(_) => Need::AsServer,
         }
@@ -251,6 +261,7 @@ pub fn main() -> ExitCode {
         Verb::Journal(args) => journal::run(&choice, &args, &mut out),
         Verb::Why(args) => why::run(&choice, &args, &mut out),
         Verb::Status(args) => status::run(config, &args, &mut out),
+        Verb::Health(args) => health::run(config, &args, &mut out),
         Verb::Reload(args) => reload::run(config, &args, &mut out),
         Verb::Rollback(args) => rollback::run(config, &args, &mut out),
         Verb::Pause(args) => pause::pause(config, &args, &mut out),

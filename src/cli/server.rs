@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use hyper::HeaderMap;
@@ -41,6 +42,24 @@ pub(super) fn get<T: DeserializeOwned>(
     resource: &str,
 ) -> io::Result<Result<T, ClientError>> {
     request::<(), T>(sockets, resource, None)
+}
+
+/// Like [`get`], with a limit of the time that the server may take.
+pub(super) fn get_within<T: DeserializeOwned>(
+    sockets: &[PathBuf],
+    resource: &str,
+    limit: Duration,
+) -> io::Result<Result<T, ClientError>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(runtime.block_on(client::call_within::<(), T>(
+        sockets,
+        user_id(),
+        resource,
+        None,
+        limit,
+    )))
 }
 
 /// Posts a request to the server. The outer error is as for [`get`].

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::shown::counted;
@@ -21,6 +22,12 @@ pub struct Gauges {
     pub metrics: Vec<SocketAddr>,
     /// The upstream servers.
     pub upstream: Vec<UpstreamStatus>,
+    /// Since when no upstream server gives usable answers.
+    #[serde(default)]
+    pub outage_since: Option<Timestamp>,
+    /// Packets that the kernel dropped within the last five minutes.
+    #[serde(default)]
+    pub kernel_drops_recent: u64,
     /// Problems of all upstream servers together, and of the log; they are among the alarms.
     #[serde(skip)]
     pub problems: Vec<String>,

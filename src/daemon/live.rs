@@ -12,6 +12,7 @@ use super::log_output::LogOutput;
 use super::metrics::{Bound, CacheFigures, Monitoring, Plane, PlaneState, ServerFigures};
 use super::observer::QueryObserver;
 use super::outage::Outage;
+use super::recent_drops::RecentDrops;
 use super::upstream_blocks;
 use super::upstreams::{UpstreamSource, Upstreams, intake};
 use crate::config::Config;
@@ -42,6 +43,7 @@ pub(super) struct Parts {
     pub(super) forward_source: ForwardSource,
     pub(super) outage: Outage,
     pub(super) forward_outages: ForwardOutages,
+    pub(super) recent_drops: RecentDrops,
     pub(super) counters: Vec<Arc<Counters>>,
     pub(super) listeners: Arc<Listeners>,
     pub(super) recorder: Arc<Recorder>,
@@ -252,6 +254,8 @@ impl DataPlane for Live {
             upstream: upstream_states(servers, &pools.forwarding()),
             metrics: parts.monitoring.addresses(),
             problems: parts.problems(),
+            outage_since: parts.outage.since(),
+            kernel_drops_recent: parts.recent_drops.count(&parts.counters),
             waiting: parts.resolver.waiting(),
             cache_entries,
             cache_octets,

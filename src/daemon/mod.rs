@@ -20,6 +20,7 @@ mod notifications;
 mod observer;
 mod outage;
 mod preflight;
+mod recent_drops;
 mod resolv_conf;
 mod service;
 mod signals;

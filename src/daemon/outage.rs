@@ -19,6 +19,11 @@ pub(super) const PERIOD: Duration = Duration::from_secs(1);
 pub(super) struct Outage(Arc<Mutex<Option<Timestamp>>>);
 
 impl Outage {
+    /// When it began.
+    pub(super) fn since(&self) -> Option<Timestamp> {
+        *self.lock()
+    }
+
     /// The alarm for `status`.
     pub(super) fn alarm(&self, servers: &[ServerState]) -> Option<String> {
         let since = (*self.lock())?;

@@ -20,6 +20,7 @@ use super::metrics::Monitoring;
 use super::notifications::notifications;
 use super::observer::{QueryObserver, query_observer};
 use super::outage::Outage;
+use super::recent_drops::RecentDrops;
 use super::upstreams::UpstreamSource;
 use crate::config::Config;
 use crate::control::Control;
@@ -111,6 +112,9 @@ impl Service {
             .clone()
             .follow(Arc::clone(&forwards.pools), stop.clone());
         tracker.spawn(follow);
+        let recent_drops = RecentDrops::default();
+        let follow = recent_drops.clone().follow(counters.clone(), stop.clone());
+        tracker.spawn(follow);
         tracker.spawn(follow_suspension(shared.clock.clone(), stop.clone()));
         let streams = Arc::new(Streams {
             shared: shared.clone(),
@@ -156,6 +160,7 @@ impl Service {
             forward_source: forwards,
             outage,
             forward_outages,
+            recent_drops,
             counters,
             listeners: Arc::new(listeners),
             recorder,

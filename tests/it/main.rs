@@ -19,6 +19,7 @@ mod formats;
 mod forwarding;
 mod guard;
 mod hanging;
+mod health;
 mod hints;
 mod history;
 mod hostile;

@@ -101,8 +101,22 @@ pub async fn call<B: Serialize, T: DeserializeOwned>(
     path: &str,
     body: Option<&B>,
 ) -> Result<T, ClientError> {
-    let (stream, socket) = connect(sockets, user).await?;
     let after = body.map_or(PATIENCE, |_| LONG_PATIENCE);
+    call_within(sockets, user, path, body, after).await
+}
+
+/// Like [`call`], with another time limit.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn call_within<B: Serialize, T: DeserializeOwned>(
+    sockets: &[PathBuf],
+    user: u32,
+    path: &str,
+    body: Option<&B>,
+    after: Duration,
+) -> Result<T, ClientError> {
+    let (stream, socket) = connect(sockets, user).await?;
     let answer = tokio::time::timeout(after, send(stream, socket, path, body));
     let silent = |_| ClientError::Silent {
         path: socket.clone(),

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod client;
 mod export;
+pub mod health;
 pub(crate) mod hits;
 mod overlap;
 pub mod pausing;
