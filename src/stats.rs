@@ -140,13 +140,21 @@ counts! {
     UpstreamQueries = "upstream_queries",
     /// Queries sent upstream by TCP, because the answer by UDP was truncated or had another letter case.
     UpstreamTcp = "upstream_tcp_queries",
+    /// Queries sent upstream by DNS over TLS.
+    UpstreamTls = "upstream_tls_queries",
+    /// TLS handshakes with upstream servers that were completed.
+    UpstreamHandshakes = "upstream_tls_handshakes",
+    /// TLS handshakes with upstream servers that failed, or took too long.
+    UpstreamHandshakesFailed = "upstream_tls_handshakes_failed",
+    /// Queries that were sent again because their connection was cut.
+    UpstreamResent = "upstream_resent",
     /// In-flight queries that ended without a usable answer from upstream; several clients may share one.
     UpstreamFailures = "upstream_failures",
     /// Popular answers that were refreshed before they expired.
     Prefetched = "prefetched",
-    /// Datagrams from upstream that match no query in flight: late, duplicate or forged.
+    /// Messages from upstream that match no query in flight: late, duplicate or forged.
     UpstreamStray = "upstream_stray",
-    /// Datagrams from upstream with the ID of a query in flight, but another question section.
+    /// Messages from upstream with the ID of a query in flight, but another question section.
     UpstreamForeign = "upstream_foreign_question",
     /// Answers from upstream in another letter case than the query, which is then repeated by TCP.
     UpstreamCase = "upstream_letter_case",

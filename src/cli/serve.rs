@@ -11,7 +11,7 @@ use super::configuration::{Choice, read_config};
 use super::failure::Failure;
 use super::log::{self, LogArgs};
 use crate::config::Overrides;
-use crate::config::upstream::ServerAddress;
+use crate::config::upstream::UpstreamServer;
 use crate::config::values::{listening, network};
 use crate::daemon::LogOutput;
 
@@ -29,9 +29,10 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "PREFIX", value_parser = allow)]
     allow: Vec<IpNet>,
     /// Ask this resolver instead of those of the configuration; may be repeated. The default port is 53. A link-local
-    /// address needs its interface, as in fe80::53%eth0.
+    /// address needs its interface, as in fe80::53%eth0. DNS over TLS is asked of tls://ADDRESS#NAME, where the server's
+    /// certificate must have that name.
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = upstream)]
-    upstream: Vec<ServerAddress>,
+    upstream: Vec<UpstreamServer>,
     /// Create the control socket at this path instead of the configuration's.
     #[arg(long, value_name = "SOCKET")]
     control: Option<PathBuf>,
@@ -79,8 +80,8 @@ fn without_duplicates<T: Clone + PartialEq>(addresses: &[T]) -> Vec<T> {
     once
 }
 
-fn upstream(text: &str) -> Result<ServerAddress, String> {
-    text.parse::<ServerAddress>().map_err(reason)
+fn upstream(text: &str) -> Result<UpstreamServer, String> {
+    text.parse::<UpstreamServer>().map_err(reason)
 }
 
 fn listen(text: &str) -> Result<SocketAddr, String> {

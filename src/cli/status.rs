@@ -79,7 +79,9 @@ pub(super) fn run(
         let latency = server.latency_ms.map(|ms| format!("{ms:.1} ms"));
         let mut state: Vec<String> = latency.into_iter().chain(unanswered).collect();
         state.extend((!server.edns).then(|| "no EDNS".to_owned()));
-        state.extend((!server.random_case).then(|| "no random case".to_owned()));
+        state.extend(server.encrypted.then(|| "over TLS".to_owned()));
+        let has_no_case = !server.random_case && !server.encrypted;
+        state.extend(has_no_case.then(|| "no random case".to_owned()));
         state.extend(server.troubles());
         state.extend((server.blocks > 0).then(|| {
             let answers = counted(server.blocks, "answer", "answers");

@@ -11,6 +11,7 @@ pub mod comments;
 pub mod control;
 mod convert;
 pub mod download;
+pub mod encryption;
 mod error;
 pub mod exception;
 pub mod feed;

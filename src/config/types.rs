@@ -8,7 +8,6 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::address::ServerAddress;
 use super::comments::Comments;
 use super::download::{Download, Downloads};
 use super::exception::Exception;
@@ -71,7 +70,7 @@ pub struct Overrides {
     /// Replaces `[server] allow`, unless empty.
     pub allow: Vec<IpNet>,
     /// Replaces `[upstream] servers`, unless empty.
-    pub upstream: Vec<ServerAddress>,
+    pub upstream: Vec<UpstreamServer>,
     /// Replaces `[server] control`.
     pub control: Option<PathBuf>,
 }
@@ -341,8 +340,7 @@ impl Config {
             self.server.allow.clone_from(&overrides.allow);
         }
         if !overrides.upstream.is_empty() {
-            let servers = overrides.upstream.iter().cloned();
-            self.upstream.servers = Some(servers.map(UpstreamServer::from).collect());
+            self.upstream.servers = Some(overrides.upstream.clone());
         }
         if overrides.control.is_some() {
             self.server.control.clone_from(&overrides.control);

@@ -1,11 +1,14 @@
 //! The section `[upstream]`: the servers that queries are forwarded to, and the limits of queries to them.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
+use super::encryption::{self, Encryption};
 use super::findings::{Findings, quote};
-use super::reader::{At, Reader};
+use super::reader::{At, Reader, Strings};
 use super::selection::{self, Selection};
 use super::values::{file, number};
 
@@ -42,16 +45,50 @@ pub struct Upstream {
 pub struct UpstreamServer {
     /// Its address.
     pub address: ServerAddress,
-    /// Whether queries have random letter case.
+    /// How connections to it are encrypted; `None` means that it is asked in clear.
+    pub encryption: Option<Encryption>,
+    /// Whether queries have random letter case. Those of encrypted connections never have.
     pub random_case: bool,
     /// Whether queries use EDNS.
     pub edns: bool,
+}
+
+impl FromStr for UpstreamServer {
+    type Err = String;
+
+    /// Reads an address, or `tls://ADDRESS#NAME`.
+    ///
+    /// # Errors
+    /// Those of [`ServerAddress`].
+    fn from_str(text: &str) -> Result<Self, String> {
+        match encryption::parse(text).transpose()? {
+            None => text.parse::<ServerAddress>().map(Self::from),
+            Some((address, encryption)) => Ok(Self {
+                encryption: Some(encryption),
+                ..Self::from(address)
+            }),
+        }
+    }
+}
+
+impl fmt::Display for UpstreamServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(encryption) = &self.encryption else {
+            return self.address.fmt(f);
+        };
+        write!(f, "tls://{}", self.address)?;
+        match &encryption.name {
+            Some(name) => write!(f, "#{name}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl From<ServerAddress> for UpstreamServer {
     fn from(address: ServerAddress) -> Self {
         Self {
             address,
+            encryption: None,
             random_case: true,
             edns: true,
         }
@@ -76,6 +113,8 @@ pub(super) struct RawServer {
     address: Option<At<String>>,
     random_case: Option<At<bool>>,
     edns: Option<At<bool>>,
+    ca_file: Option<At<String>>,
+    pin: Option<Strings>,
 }
 
 /// How to write `servers`.
@@ -87,6 +126,8 @@ impl RawServer {
             address: Some(address),
             random_case: None,
             edns: None,
+            ca_file: None,
+            pin: None,
         }
     }
 
@@ -95,6 +136,8 @@ impl RawServer {
             address: table.required_string("address"),
             random_case: table.boolean("random-case"),
             edns: table.boolean("edns"),
+            ca_file: table.string("ca-file"),
+            pin: table.strings("pin"),
         }
     }
 }
@@ -149,16 +192,35 @@ pub(super) fn servers(given: RawServers, findings: &mut Findings) -> Option<Vec<
         let Some(text) = value.address else {
             continue;
         };
-        let refusal = match text.value.parse::<ServerAddress>() {
-            Ok(address) if servers.iter().any(|known| known.address == address) => {
+        let keys = [
+            value.ca_file.as_ref().map(|at| (at.line, "ca-file")),
+            value.pin.as_ref().map(|at| (at.line, "pin")),
+        ];
+        let authorities = file(value.ca_file, findings);
+        let pins = value.pin.map(|pins| encryption::pins(pins, findings));
+        let refusal = match text.value.parse::<UpstreamServer>() {
+            Ok(server) if servers.iter().any(|known| known.address == server.address) => {
                 "which is a duplicate: remove it".to_owned()
             }
-            Ok(address) => {
-                servers.push(UpstreamServer {
-                    address,
-                    random_case: value.random_case.is_none_or(|at| at.value),
-                    edns: value.edns.is_none_or(|at| at.value),
-                });
+            Ok(mut server) => {
+                server.random_case = value.random_case.is_none_or(|at| at.value);
+                server.edns = value.edns.is_none_or(|at| at.value);
+                match &mut server.encryption {
+                    Some(encryption) => {
+                        encryption.authorities = authorities;
+                        encryption.pins = pins.unwrap_or_default();
+                    }
+                    None => {
+                        for (line, key) in keys.into_iter().flatten() {
+                            let message = format!(
+                                "{key} is set, but {} is asked in clear: write \"tls://ADDRESS#NAME\", or remove {key}",
+                                quote(&text.value)
+                            );
+                            findings.report(line, message);
+                        }
+                    }
+                }
+                servers.push(server);
                 continue;
             }
             Err(refusal) => refusal,

@@ -25,6 +25,15 @@ pub trait DataPlane: Send + Sync {
     /// The reasons why the data plane can't run with the configuration, a sentence each. The configuration is
     /// rejected then.
     fn prepare(&self, config: &Config) -> Result<Change, Vec<String>>;
+
+    /// Reads the files again that the configuration in force names, and applies those that changed. May block on files.
+    /// Returns what changed.
+    ///
+    /// # Errors
+    /// Why they can't be used, a sentence each. What was read before stays in use.
+    fn read_again(&self) -> Result<Vec<String>, Vec<String>> {
+        Ok(Vec::new())
+    }
 }
 
 /// A data plane that only reports gauges, and accepts every configuration.

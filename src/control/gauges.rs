@@ -111,6 +111,12 @@ pub struct UpstreamStatus {
     pub random_case: bool,
     /// The number of its referrals to other servers: a server that does not recurse sends those.
     pub referrals: u64,
+    /// Whether it is asked by encrypted connections alone.
+    #[serde(default)]
+    pub encrypted: bool,
+    /// Why no connection to it can be established, since the last one was.
+    #[serde(default)]
+    pub problem: Option<String>,
     /// Unusable answers since the last usable one, by response code. `unreadable` counts those that can't be read as an
     /// answer to their query.
     #[serde(default)]
@@ -142,9 +148,15 @@ impl UpstreamStatus {
             match kind.as_str() {
                 "other" => format!("{answers} with other errors"),
                 "unreadable" => format!("{answers} that can't be read"),
+                "unasked" => format!("{answers} to queries that it was not asked"),
+                tls if tls.starts_with("tls_") => {
+                    let handshakes = counted(count, "TLS handshake", "TLS handshakes");
+                    format!("{handshakes} failed ({})", tls.trim_start_matches("tls_"))
+                }
                 code => format!("{answers} {code}{hint}"),
             }
         });
-        referrals.into_iter().chain(failures).collect()
+        let problem = self.problem.iter().cloned();
+        problem.chain(referrals).chain(failures).collect()
     }
 }

@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use super::limits::Budget;
 use super::resolv_conf::ResolvConf;
-use super::target::{Target, UpstreamError, own_address, resolve};
-use super::upstreams::{Upstreams, dialect, intake};
+use super::target::{UpstreamError, target};
+use super::upstreams::{Upstreams, intake};
 use crate::config::Config;
 use crate::config::selection::{Selection, Strategy};
 use crate::serve::cache::Cache;
 use crate::serve::upstream::Pool;
 use crate::serve::upstream::connect::Network;
 use crate::serve::upstream::pools::{ForwardPool, Forwarding, Pools};
-use crate::serve::upstream::server::Server;
+use crate::serve::upstream::server::{Server, Target};
 use crate::stats::Counters;
 use crate::sys::udp::Ports;
+use crate::tls::client::Authorities;
 use crate::wire::name::Name;
 
 /// The servers of forwarded zones.
@@ -46,16 +47,20 @@ pub(super) enum Former {
 
 impl Forwards {
     /// Finds the servers of a configuration.
+    #[expect(
+        clippy::mutable_key_type,
+        reason = "the configuration of TLS, which holds resumed sessions, takes no part in comparisons"
+    )]
     pub(super) fn find(config: &Config) -> Result<Self, UpstreamError> {
         let mut all: Vec<Forward> = Vec::new();
         let mut places: HashMap<_, usize> = HashMap::new();
+        let mut authorities = Authorities::default();
         for forward in &config.local.forwards {
             let place = format!("in `servers` of [[forward]] on line {}", forward.line);
-            let servers = forward.servers.iter().map(|server| {
-                let address = resolve(server.address.clone(), &place)?;
-                own_address(address.socket, &config.server.listen, &place)?;
-                Ok((address, dialect(server)))
-            });
+            let servers = forward
+                .servers
+                .iter()
+                .map(|server| target(server, &config.server.listen, &place, &mut authorities));
             let servers = servers.collect::<Result<Vec<_>, _>>()?;
             let timeout = forward.timeout.unwrap_or(config.upstream.timeout);
             let strategy = forward.strategy;
@@ -76,7 +81,16 @@ impl Forwards {
         Ok(Self(all))
     }
 
+    /// Whether each of these servers is asked already.
+    pub(super) fn are_known(&self, before: &Forwarding) -> bool {
+        self.known(before).iter().all(Option::is_some)
+    }
+
     /// For each of these servers the pool that asks them already: rather one with the same timeout.
+    #[expect(
+        clippy::mutable_key_type,
+        reason = "the configuration of TLS, which holds resumed sessions, takes no part in comparisons"
+    )]
     fn known(&self, before: &Forwarding) -> Vec<Option<Arc<Pool>>> {
         let mut free: HashMap<_, Vec<_>> = HashMap::new();
         let mut seen = HashSet::new();
@@ -180,9 +194,8 @@ impl ForwardSource {
     }
 
     fn pool(&self, config: &Config, forward: &Forward) -> Pool {
-        let server = |(address, permitted): &Target| Server::new(address.clone(), *permitted);
         Pool::new(
-            forward.servers.iter().map(server).collect(),
+            forward.servers.iter().cloned().map(Server::of).collect(),
             self.network.clone(),
             forward.timeout,
             intake(config),

@@ -43,6 +43,8 @@ pub(super) fn upstream_status(server: ServerState) -> UpstreamStatus {
         edns: server.dialect.edns,
         random_case: server.dialect.random_case,
         referrals: server.referrals,
+        encrypted: server.encrypted,
+        problem: server.problem,
         failures: by_name(server.failures.recent),
         failures_total: by_name(server.failures.total),
         blocks: server.blocks.total,

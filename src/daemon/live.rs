@@ -136,7 +136,7 @@ impl Parts {
             let (now, next) = (&current.upstream, &config.upstream);
             let is_same = now.servers == next.servers && now.resolv_conf == next.resolv_conf;
             // If the listen addresses changed, an upstream server may now be this server itself.
-            is_same && current.server.listen == config.server.listen
+            is_same && current.server.listen == config.server.listen && !is_any_encrypted(config)
         };
         if is_same {
             return Ok(None);
@@ -318,4 +318,38 @@ impl DataPlane for Live {
             }),
         })
     }
+
+    /// The certificates of the authorities of upstream servers.
+    fn read_again(&self) -> Result<Vec<String>, Vec<String>> {
+        let parts = &self.0;
+        let config = parts.config().clone();
+        let problem = |error: &dyn std::fmt::Display| {
+            vec![format!(
+                "{error}; the certificates that were read before stay in use"
+            )]
+        };
+        let mut changed = Vec::new();
+        if is_any_encrypted(&config) {
+            let found = Upstreams::find(&config).map_err(|error| problem(&error))?;
+            if found.servers != parts.resolver.pools().default_pool().targets() {
+                parts.upstream_source.replace(found);
+                changed.push("certificates of authorities of upstream.servers".to_owned());
+            }
+        }
+        let forwards = Forwards::find(&config).map_err(|error| problem(&error))?;
+        if !forwards.are_known(&parts.resolver.pools().forwarding()) {
+            let source = &parts.forward_source;
+            source.replace(&config, &forwards, Former::Go, &parts.cache);
+            changed.push("certificates of authorities of forward.servers".to_owned());
+        }
+        Ok(changed)
+    }
+}
+
+/// Whether a server of `[upstream]` is asked by encrypted connections. The files of its authorities may have changed.
+fn is_any_encrypted(config: &Config) -> bool {
+    let servers = config.upstream.servers.iter().flatten();
+    servers
+        .map(|server| &server.encryption)
+        .any(Option::is_some)
 }

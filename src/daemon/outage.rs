@@ -128,7 +128,12 @@ fn is_usable(server: &ServerState) -> bool {
 pub(super) fn describe_servers(servers: &[ServerState]) -> String {
     let describe = |server: &ServerState| {
         let mut troubles = match server.silent {
-            true => vec!["no answer".to_owned()],
+            true => vec![
+                server
+                    .problem
+                    .clone()
+                    .unwrap_or_else(|| "no answer".to_owned()),
+            ],
             false => upstream_status(server.clone()).troubles(),
         };
         if let Some(latency) = server.latency.filter(|_| server.late && !server.silent) {
@@ -168,6 +173,8 @@ mod tests {
             },
             referrals: 0,
             failing: false,
+            encrypted: false,
+            problem: None,
             failures: FailureCounts::default(),
             blocks: BlockCounts::default(),
         }

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use resolv_conf::{ParseError, ScopedIp};
 
-use super::target::{DEFAULT_PLACE, Target, UpstreamError, own_address, reached_address, resolve};
+use super::target::{DEFAULT_PLACE, UpstreamError, own_address, reached_address, resolve};
 use crate::config::regular;
 use crate::config::shown::Show;
 use crate::config::upstream::ServerAddress;
+use crate::serve::upstream::server::Target;
 use crate::wire::ask::Dialect;
 
 const DNS_PORT: u16 = 53;
@@ -73,8 +74,8 @@ impl ResolvConf {
     pub(super) fn read_first(&mut self) -> Result<Vec<Target>, UpstreamError> {
         self.bytes = self.read();
         let servers = self.parse(true);
-        for (address, _) in &servers {
-            own_address(address.socket, &self.listen, DEFAULT_PLACE)?;
+        for server in &servers {
+            own_address(server.address.socket, &self.listen, DEFAULT_PLACE)?;
         }
         if servers.is_empty() {
             tracing::warn!(
@@ -123,8 +124,8 @@ impl ResolvConf {
         }
         self.bytes = bytes;
         let mut servers = self.parse(is_new);
-        servers.retain(|(address, _)| {
-            let address = address.socket;
+        servers.retain(|server| {
+            let address = server.address.socket;
             let is_ours = reached_address(address, &self.listen).is_some();
             if is_ours && is_new {
                 tracing::warn!(%address, "upstream left out: it is this server itself");
@@ -149,7 +150,7 @@ impl ResolvConf {
         let named = |servers: &[Target]| {
             let servers = servers
                 .iter()
-                .map(|(address, _)| address.socket.to_string());
+                .map(|server| server.address.socket.to_string());
             servers.collect::<Vec<_>>().join(", ")
         };
         tracing::info!(
@@ -218,8 +219,11 @@ impl ResolvConf {
             }
             let socket = SocketAddr::new(ip, DNS_PORT);
             match resolve(ServerAddress { socket, zone }, DEFAULT_PLACE) {
-                Ok(address) if servers.iter().any(|known| known.0.socket == address.socket) => {}
-                Ok(address) => servers.push((address, Dialect::FULL)),
+                Ok(address)
+                    if servers
+                        .iter()
+                        .any(|known| known.address.socket == address.socket) => {}
+                Ok(address) => servers.push(Target::plain(address, Dialect::FULL)),
                 Err(error) => {
                     is_incomplete = true;
                     if is_new {
@@ -273,7 +277,7 @@ mod tests {
     fn texts(servers: &[Target]) -> Vec<String> {
         servers
             .iter()
-            .map(|(address, _)| address.socket.to_string())
+            .map(|server| server.address.socket.to_string())
             .collect()
     }
 

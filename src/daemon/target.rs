@@ -1,13 +1,14 @@
-//! Resolves the interfaces of upstream addresses, and detects addresses of this server itself.
+//! Turns configured upstream servers into servers that can be asked, and detects addresses of this server itself.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use crate::config::upstream::ServerAddress;
+use crate::config::upstream::UpstreamServer;
+use crate::serve::upstream::server::Target;
 use crate::sys::interface::index_of;
+use crate::tls::TlsError;
+use crate::tls::client::{Authorities, TlsClient};
 use crate::wire::ask::Dialect;
-
-/// The address of an upstream server, and the form of queries to it.
-pub(super) type Target = (ServerAddress, Dialect);
 
 /// A reason why an upstream server can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,10 +37,48 @@ pub enum UpstreamError {
         /// Where the upstream is configured.
         place: String,
     },
+    /// Connections to it can't be encrypted.
+    #[error("upstream {upstream}, {place}: {problem}")]
+    Tls {
+        /// The upstream.
+        upstream: SocketAddr,
+        /// The problem.
+        problem: TlsError,
+        /// Where the upstream is configured.
+        place: String,
+    },
 }
 
 /// Where the default servers are configured, for messages.
 pub(super) const DEFAULT_PLACE: &str = "with `serve --upstream` or in [upstream] servers";
+
+/// Resolves the interface of a configured server, reads the certificates of its authorities, and checks that it is not
+/// this server itself. `place` is where it is configured.
+pub(super) fn target(
+    server: &UpstreamServer,
+    listen: &[SocketAddr],
+    place: &str,
+    authorities: &mut Authorities,
+) -> Result<Target, UpstreamError> {
+    let address = resolve(server.address.clone(), place)?;
+    own_address(address.socket, listen, place)?;
+    let tls = server.encryption.as_ref().map(|settings| {
+        let tls = TlsClient::new(settings, address.socket.ip(), authorities);
+        tls.map_err(|problem| UpstreamError::Tls {
+            upstream: address.socket,
+            problem,
+            place: place.to_owned(),
+        })
+    });
+    Ok(Target {
+        tls: tls.transpose()?,
+        address,
+        permitted: Dialect {
+            edns: server.edns,
+            random_case: server.random_case,
+        },
+    })
+}
 
 /// Adds the index of the interface to a link-local address. The interface must exist. `place` is where the address is
 /// configured.

@@ -6,16 +6,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::resolv_conf::{FileProblem, ResolvConf};
-use super::target::{DEFAULT_PLACE, Target, UpstreamError, own_address, resolve};
+use super::target::{DEFAULT_PLACE, UpstreamError, target};
 use crate::config::Config;
-use crate::config::upstream::UpstreamServer;
 use crate::serve::upstream::Pool;
 use crate::serve::upstream::connect::Network;
-use crate::serve::upstream::server::Server;
+use crate::serve::upstream::server::{Server, Target};
 use crate::stats::Counters;
 use crate::sys::udp::Ports;
+use crate::tls::client::Authorities;
 use crate::wire::answer::Intake;
-use crate::wire::ask::Dialect;
 
 /// The upstream servers, and the file that they are from.
 #[derive(Debug)]
@@ -37,14 +36,12 @@ impl Upstreams {
                 file: Some(file),
             });
         };
-        let mut targets = Vec::new();
-        for server in servers {
-            let address = resolve(server.address.clone(), DEFAULT_PLACE)?;
-            own_address(address.socket, listen, DEFAULT_PLACE)?;
-            targets.push((address, dialect(server)));
-        }
+        let mut authorities = Authorities::default();
+        let targets = servers
+            .iter()
+            .map(|server| target(server, listen, DEFAULT_PLACE, &mut authorities));
         Ok(Self {
-            servers: targets,
+            servers: targets.collect::<Result<_, _>>()?,
             file: None,
         })
     }
@@ -57,9 +54,8 @@ impl Upstreams {
         ports: Arc<Ports>,
         counters: &Arc<Counters>,
     ) -> Pool {
-        let server = |(address, permitted): &Target| Server::new(address.clone(), *permitted);
         let pool = Pool::new(
-            self.servers.iter().map(server).collect(),
+            self.servers.iter().cloned().map(Server::of).collect(),
             network.clone(),
             config.upstream.timeout,
             intake(config),
@@ -153,13 +149,5 @@ impl UpstreamSource {
 
     fn lock(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The extensions that queries to a server may have.
-pub(super) fn dialect(server: &UpstreamServer) -> Dialect {
-    Dialect {
-        edns: server.edns,
-        random_case: server.random_case,
     }
 }

@@ -11,6 +11,8 @@ pub const RANDOM: usize = 2 + 32;
 
 /// The size of the OPT record that [`write()`] writes.
 const OPT_BYTES: usize = 11;
+/// The code and the length of an option.
+const OPTION_HEADER: usize = 4;
 
 /// The extensions that a query uses. Some servers support neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +81,23 @@ pub fn write(question: &Question<'_>, dialect: Dialect, random: &[u8; RANDOM], o
         out.extend_from_slice(&ttl.to_be_bytes());
         out.extend_from_slice(&[0, 0]);
     }
+}
+
+/// Adds the option Padding (RFC 7830) to a query that [`write()`] wrote, so that its length is a multiple of `block`. Does
+/// nothing without EDNS.
+pub fn pad(query: &mut Vec<u8>, block: usize) {
+    if !has_edns(query) {
+        return;
+    }
+    let len = query.len() + OPTION_HEADER;
+    let padding = len.next_multiple_of(block) - len;
+    // The OPT record is the last one, and has no other option.
+    let rdlen = query.len() - 2;
+    query.truncate(rdlen);
+    query.extend_from_slice(&((OPTION_HEADER + padding) as u16).to_be_bytes());
+    query.extend_from_slice(&edns::OPTION_PADDING.to_be_bytes());
+    query.extend_from_slice(&(padding as u16).to_be_bytes());
+    query.resize(query.len() + padding, 0);
 }
 
 /// The question section of a query that [`write()`] wrote.

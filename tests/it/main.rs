@@ -9,6 +9,7 @@ mod configuration;
 mod downloads;
 mod drawing;
 mod effects;
+mod encrypted_upstreams;
 mod exceptions;
 mod exports;
 mod faulty;

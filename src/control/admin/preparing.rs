@@ -206,6 +206,8 @@ pub(crate) struct Newest {
     pub(crate) local: Option<LocalSources>,
     /// The prepared change of the data plane.
     pub(crate) change: Option<Change>,
+    /// Files of the data plane that changed while the configuration is the one in force, and problems with them.
+    pub(crate) files: Result<Vec<String>, Vec<String>>,
 }
 
 /// The files that a reload needs.
@@ -274,6 +276,10 @@ impl Preparation {
         let missing = local.iter().flat_map(LocalSources::missing);
         problems.extend(missing.map(|problem| format!("configuration rejected: {problem}")));
         let plane = self.plane.as_ref();
+        let files = match plane {
+            Some(plane) if !is_other => plane.read_again(),
+            _ => Ok(Vec::new()),
+        };
         let plane = plane.filter(|_| is_other && problems.is_empty());
         let change = plane.map(|plane| plane.prepare(&config)).transpose();
         let change = change.unwrap_or_else(|why| {
@@ -285,6 +291,7 @@ impl Preparation {
             problems,
             local,
             change,
+            files,
             guard_policy: is_needed.then(|| self.guard_policy.read_again(&config)),
             config,
         }

@@ -66,7 +66,7 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
     };
     set("special-use.use-application-dns", value(canary));
     if let Some(servers) = &config.upstream.servers {
-        let servers = servers.iter().map(|server| server.address.to_string());
+        let servers = servers.iter().map(ToString::to_string);
         set("upstream.servers", value(servers.collect::<Vec<_>>()));
     }
     let cache = &config.cache;

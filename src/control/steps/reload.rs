@@ -96,6 +96,7 @@ impl Control {
             guard_policy,
             local,
             change,
+            files: plane_files,
         } = match newest {
             None => return,
             Some(Ok(newest)) => newest,
@@ -105,6 +106,10 @@ impl Control {
                 return self.reject_configuration(problems);
             }
         };
+        match plane_files {
+            Ok(changed) => open.report.changed.extend(changed),
+            Err(problems) => open.report.problems.extend(problems),
+        }
         let is_other = config != self.configuration.current;
         if !problems.is_empty() && is_other {
             open.report.problems.extend(problems.iter().cloned());

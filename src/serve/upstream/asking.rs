@@ -136,6 +136,8 @@ impl Pool {
                 first = Some(place);
             }
         }
+        // A query on a connection can't be lost without a sign of it, so it is not repeated while the first one waits.
+        let mut waits_on_connection = vec![false; servers.len()];
         let mut plan = (0..servers.len()).cycle().take(left);
         // Of the servers that were asked at once, those that have not responded.
         let mut open = 0;
@@ -149,6 +151,7 @@ impl Pool {
                         .right_future(),
                 );
                 (tried[place], charged[place]) = (true, true);
+                waits_on_connection[place] = servers[place].is_encrypted();
                 first = Some(place);
                 open += 1;
             }
@@ -162,8 +165,10 @@ impl Pool {
                 if is_early {
                     return None;
                 }
-                let next = plan.find(|&place| !(responded[place] || has_block && tried[place]))?;
+                let is_done = |place: usize| responded[place] || has_block && tried[place];
+                let next = plan.find(|&place| !(is_done(place) || waits_on_connection[place]))?;
                 tried[next] = true;
+                waits_on_connection[next] = servers[next].is_encrypted();
                 let attempt = self.attempt(next, &servers[next], None, request);
                 tries.push(attempt.left_future());
                 Some(next)
@@ -183,6 +188,7 @@ impl Pool {
                 Some(done) = tries.next() => {
                     responded[done.place] |= done.responded;
                     open -= usize::from(done.is_noted);
+                    waits_on_connection[done.place] = false;
                     let server = &servers[done.place];
                     let answer = self.evaluate_try(done, server, &mut charged, &mut failure);
                     if let Some(answer) = answer {
@@ -248,7 +254,7 @@ impl Pool {
         }
     }
 
-    /// Asks one server over UDP, or as `again` specifies, and then in each other way that its responses call for.
+    /// Asks one server over its transport, or as `again` specifies, and then in each other way that its responses call for.
     async fn attempt(
         &self,
         place: usize,
@@ -269,7 +275,7 @@ impl Pool {
             is_noted: false,
         };
         let mut how = How {
-            over: Transport::Udp,
+            over: server.transport(),
             client,
             dialect: server.dialect(Instant::now()),
         };
@@ -302,8 +308,10 @@ impl Pool {
             self.counters.bump(match how.over {
                 Transport::Udp => Count::UpstreamQueries,
                 Transport::Tcp => Count::UpstreamTcp,
+                Transport::Tls => Count::UpstreamTls,
             });
-            if how.over == Transport::Udp {
+            // TCP is asked only after a response by UDP.
+            if how.over != Transport::Tcp {
                 done.took = sent.elapsed();
                 done.responded |= reply.is_ok();
                 if reply.is_ok() {

@@ -64,7 +64,10 @@ impl Connector for Network {
     ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
         let mut dialect = how.dialect;
         dialect.random_case &= how.over == Transport::Udp;
-        let query = OutgoingQuery::new(key, dialect);
+        let mut query = OutgoingQuery::new(key, dialect);
+        if how.over == Transport::Tls {
+            query.pad();
+        }
         let (server, counters) = (Arc::clone(server), Arc::clone(&self.counters));
         let deadline = Instant::now() + patience;
         let (places, ports) = (Arc::clone(&self.places), Arc::clone(&self.ports));
@@ -81,11 +84,10 @@ impl Connector for Network {
                         Err(_) => Err(ExchangeError::Timeout),
                     }
                 }
-                Transport::Tcp => {
-                    let address = server.destination();
+                Transport::Tcp | Transport::Tls => {
+                    let peer = server.peer(&counters);
                     let connections = &server.connections;
-                    let reply = connections
-                        .exchange(address, how.client, query, deadline, &places, &counters);
+                    let reply = connections.exchange(&peer, how.client, query, deadline, &places);
                     let (bytes, fit) = reply.await?;
                     Ok(Reply { bytes, fit })
                 }

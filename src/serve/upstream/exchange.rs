@@ -11,6 +11,8 @@ pub enum Transport {
     Udp,
     /// A connection that is shared and kept open (RFC 7766).
     Tcp,
+    /// An encrypted connection that is shared and kept open (RFC 7858).
+    Tls,
 }
 
 /// How a query is sent.
@@ -21,7 +23,7 @@ pub struct How {
     /// The client that it is sent for; `None` if no client waits for it. Clients take turns if each query needs a TCP
     /// connection of its own, because the number of such connections is limited.
     pub client: Option<usize>,
-    /// The extensions to use. Over TCP the letter case is not random, because responses can't be forged there.
+    /// The extensions to use. On connections the letter case is not random, because responses can't be forged there.
     pub dialect: Dialect,
 }
 

@@ -1,7 +1,9 @@
-//! Counts the unusable answers of an upstream server for `status`.
+//! Counts the unusable answers of an upstream server, and the connections that failed, for `status`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::tls::fault::TlsFault;
 use crate::wire::Rcode;
 
 /// Unusable answers in a row after which a server counts as failing. One query may get several of them.
@@ -14,16 +16,30 @@ pub(super) enum Failure {
     Rcode(u16),
     /// Bytes that can't be read as an answer to the query.
     Unreadable,
+    /// A response to a query that it was not asked, on an encrypted connection.
+    Unasked,
+    /// An encrypted connection was not established.
+    Tls(TlsFault),
+    /// The same because the handshake took too long.
+    TlsTimeout,
 }
 
 /// The kinds that are counted, by name.
-const KINDS: [&str; 6] = [
+const KINDS: [&str; 14] = [
     "FORMERR",
     "SERVFAIL",
     "NOTIMP",
     "REFUSED",
     "other",
     "unreadable",
+    "unasked",
+    "tls_name",
+    "tls_authority",
+    "tls_dates",
+    "tls_pin",
+    "tls_certificate",
+    "tls_handshake",
+    "tls_timeout",
 ];
 
 impl Failure {
@@ -40,6 +56,14 @@ impl Failure {
             Self::Rcode(REFUSED) => 3,
             Self::Rcode(_) => 4,
             Self::Unreadable => 5,
+            Self::Unasked => 6,
+            Self::Tls(TlsFault::Name) => 7,
+            Self::Tls(TlsFault::Authority) => 8,
+            Self::Tls(TlsFault::Dates) => 9,
+            Self::Tls(TlsFault::Pin) => 10,
+            Self::Tls(TlsFault::Certificate) => 11,
+            Self::Tls(TlsFault::Handshake) => 12,
+            Self::TlsTimeout => 13,
         }
     }
 }
@@ -55,7 +79,7 @@ pub struct FailureCounts {
 
 /// Counters of one server.
 #[derive(Debug, Default)]
-pub(super) struct Failures {
+pub(in crate::serve) struct Failures {
     /// Since the last usable answer.
     recent: [AtomicU64; KINDS.len()],
     /// Since the server was configured.
@@ -63,6 +87,8 @@ pub(super) struct Failures {
     /// All unusable answers since the last usable one, referrals included. While this is zero, a usable answer writes
     /// nothing, because workers share the cache line.
     streak: AtomicU64,
+    /// Why the last connection was not established.
+    problem: Mutex<Option<String>>,
 }
 
 impl Failures {
@@ -72,6 +98,28 @@ impl Failures {
         self.recent[index].fetch_add(1, Ordering::Relaxed);
         self.total[index].fetch_add(1, Ordering::Relaxed);
         self.lengthen_streak();
+    }
+
+    /// Records that no connection could be established, and why.
+    pub(super) fn not_connected(&self, failure: Option<Failure>, problem: String) {
+        if let Some(failure) = failure {
+            self.count(failure);
+        }
+        *self.lock() = Some(problem);
+    }
+
+    /// Records that a connection was established.
+    pub(super) fn connected(&self) {
+        *self.lock() = None;
+    }
+
+    /// Why no connection could be established, since the last one was.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts an unusable answer that is no failure: a referral.

@@ -20,7 +20,7 @@ mod stream;
 mod turns;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,20 +32,20 @@ use self::connect::Connector;
 pub use self::failures::FailureCounts;
 use self::health::Health;
 use self::reply::Again;
-use self::server::Server;
+use self::server::{Server, Target};
 use super::routes::PoolId;
 use super::shared::Setting;
 use crate::config::selection::{Selection, Strategy};
-use crate::config::upstream::ServerAddress;
 use crate::stats::Counters;
 use crate::sys::udp::Ports;
 use crate::wire::answer::{Answer, Intake};
-use crate::wire::ask::Dialect;
 
 /// The upstream servers.
 pub struct Pool {
     id: PoolId,
     servers: Mutex<Servers>,
+    /// Whether any server is asked by encrypted connections.
+    is_encrypted: AtomicBool,
     version: AtomicU64,
     connector: Arc<dyn Connector>,
     timeout: Setting,
@@ -73,6 +73,10 @@ impl Servers {
         let is_it = |known: &Arc<Server>| Arc::ptr_eq(known, server);
         let at = self.all.iter().position(is_it)?;
         self.health.get_mut(at)
+    }
+
+    fn is_encrypted(&self) -> bool {
+        self.all.iter().any(|server| server.is_encrypted())
     }
 
     /// The servers in the order to ask them, and how many of them to ask at once. The others are recorded as passed over.
@@ -150,9 +154,11 @@ impl Pool {
     ) -> Self {
         let all: Vec<_> = servers.into_iter().map(Arc::new).collect();
         let health = vec![Health::default(); all.len()];
+        let servers = Servers { all, health };
         Self {
             id: PoolId::DEFAULT,
-            servers: Mutex::new(Servers { all, health }),
+            is_encrypted: AtomicBool::new(servers.is_encrypted()),
+            servers: Mutex::new(servers),
             version: AtomicU64::default(),
             connector,
             timeout: Setting::new(timeout),
@@ -190,23 +196,30 @@ impl Pool {
 
     /// Replaces the servers. The health of those that stay is kept. Queries that are in flight continue with the
     /// servers that were configured when they began. Later queries are not sent to servers that were removed.
-    pub fn replace(&self, servers: &[(ServerAddress, Dialect)]) {
+    pub fn replace(&self, servers: &[Target]) {
         let mut held = self.lock();
         let mut next = Servers::default();
-        for (address, permitted) in servers {
-            let known = held.all.iter().position(|s| s.is(address, *permitted));
+        for target in servers {
+            let known = held.all.iter().position(|server| server.is(target));
             let (server, health) = match known {
                 Some(at) => (Arc::clone(&held.all[at]), held.health[at]),
                 None => {
-                    let server = Server::new(address.clone(), *permitted);
+                    let server = Server::of(target.clone());
                     (Arc::new(server), Health::default())
                 }
             };
             next.all.push(server);
             next.health.push(health);
         }
+        self.is_encrypted
+            .store(next.is_encrypted(), Ordering::Release);
         *held = next;
         self.renew();
+    }
+
+    /// Whether any server is asked by encrypted connections. Then workers send nothing: they would send it in clear.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.is_encrypted.load(Ordering::Acquire)
     }
 
     /// The server to ask first; `None` if there is none or several are to be asked at once, or another thread holds the

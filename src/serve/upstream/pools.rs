@@ -8,12 +8,11 @@ use arc_swap::ArcSwap;
 use foldhash::quality::RandomState;
 
 use super::Pool;
+use super::server::Target;
 use crate::config::selection::{OnUpstreamBlock, Selection};
-use crate::config::upstream::ServerAddress;
 use crate::serve::cache::{Entry, Key};
 use crate::serve::routes::{PoolId, Routes};
 use crate::wire::answer::Answer;
-use crate::wire::ask::Dialect;
 use crate::wire::name::Name;
 
 /// All pools. Those of forwarded zones can be replaced while they are used.
@@ -69,9 +68,12 @@ impl Pool {
     }
 
     /// Its servers, in the order of the configuration.
-    pub fn targets(&self) -> Vec<(ServerAddress, Dialect)> {
+    pub fn targets(&self) -> Vec<Target> {
         let held = self.lock();
-        held.all.iter().map(|server| server.target()).collect()
+        held.all
+            .iter()
+            .map(|server| server.target().clone())
+            .collect()
     }
 }
 

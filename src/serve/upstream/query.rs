@@ -4,6 +4,9 @@ use crate::serve::cache::Key;
 use crate::stats::{Count, Counters};
 use crate::wire::ask::{self, Dialect, Fit, RANDOM};
 
+/// The length of encrypted queries is a multiple of this.
+const PADDED_TO: usize = 128;
+
 /// The parts of a written query that its response must match.
 #[derive(Clone, Debug)]
 pub(in crate::serve) struct SentQuery {
@@ -54,6 +57,12 @@ impl OutgoingQuery {
         let mut bytes = Vec::new();
         let sent = SentQuery::write(key, dialect, &rand::random(), &mut bytes);
         Self { bytes, sent }
+    }
+
+    /// Adds padding (RFC 7830) to a multiple of 128 bytes (RFC 8467, section 4.1), so that the length of the name can't be
+    /// seen from outside of an encrypted connection. Without EDNS there is no place for it.
+    pub(super) fn pad(&mut self) {
+        ask::pad(&mut self.bytes, PADDED_TO);
     }
 
     /// Replaces the ID.

@@ -1,4 +1,4 @@
-//! One upstream server: its address, its TCP connections, and which extensions of DNS it lacks.
+//! One upstream server: its address, its connections, and which extensions of DNS it lacks.
 //!
 //! A server lacks EDNS if a query with EDNS gets an error and the same query without EDNS gets an answer. It does not
 //! support random letter case if an answer has another letter case. Such a lack is remembered for five minutes. Then
@@ -7,16 +7,21 @@
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::blocks::{BlockCounts, Blocks};
+use super::exchange::Transport;
 use super::failures::{Failure, FailureCounts, Failures};
 use super::stream::Connections;
+use super::stream::peer::Peer;
 use crate::config::upstream::ServerAddress;
+use crate::stats::Counters;
 use crate::sys::interface::index_of;
+use crate::tls::client::TlsClient;
 use crate::wire::ask::Dialect;
 
 /// How long a lack is remembered before the server is probed again.
@@ -27,11 +32,31 @@ const MEMORY: Duration = Duration::from_secs(5 * 60);
 const BARE_ERRORS: u32 = 3;
 const OTHER_CASES: u32 = 2;
 
-/// One upstream server. Shared by all threads; only its TCP connections need a lock.
-pub struct Server {
-    address: ServerAddress,
+/// How a server is reached and asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Its address.
+    pub address: ServerAddress,
     /// The extensions that the operator permits.
-    permitted: Dialect,
+    pub permitted: Dialect,
+    /// The encryption of connections to it; `None` means that it is asked in clear.
+    pub tls: Option<TlsClient>,
+}
+
+impl Target {
+    /// A server that is asked in clear.
+    pub fn plain(address: impl Into<ServerAddress>, permitted: Dialect) -> Self {
+        Self {
+            address: address.into(),
+            permitted,
+            tls: None,
+        }
+    }
+}
+
+/// One upstream server. Shared by all threads; only its connections need a lock.
+pub struct Server {
+    target: Target,
     /// The origin of all times kept here.
     epoch: Instant,
     without_edns: Period,
@@ -46,17 +71,21 @@ pub struct Server {
     case_doubts: AtomicU32,
     /// How often it referred to other servers.
     referrals: AtomicU64,
-    failures: Failures,
+    failures: Arc<Failures>,
     blocks: Blocks,
     pub(super) connections: Connections,
 }
 
 impl Server {
-    /// A server that is asked with the extensions `permitted`, or with fewer if it lacks some.
+    /// A server that is asked in clear, with the extensions `permitted`, or with fewer if it lacks some.
     pub fn new(address: impl Into<ServerAddress>, permitted: Dialect) -> Self {
+        Self::of(Target::plain(address, permitted))
+    }
+
+    /// A server that is asked with the permitted extensions, or with fewer if it lacks some.
+    pub fn of(target: Target) -> Self {
         Self {
-            address: address.into(),
-            permitted,
+            target,
             epoch: Instant::now(),
             without_edns: Period::default(),
             without_case: Period::default(),
@@ -65,7 +94,7 @@ impl Server {
             doubted_name: AtomicU64::new(0),
             case_doubts: AtomicU32::new(0),
             referrals: AtomicU64::new(0),
-            failures: Failures::default(),
+            failures: Arc::default(),
             blocks: Blocks::default(),
             connections: Connections::default(),
         }
@@ -73,30 +102,56 @@ impl Server {
 
     /// Its address as it was configured: the index of its interface may have changed.
     pub fn address(&self) -> SocketAddr {
-        self.address.socket
+        self.target.address.socket
+    }
+
+    /// Whether queries are sent to it by encrypted connections alone.
+    pub fn is_encrypted(&self) -> bool {
+        self.target.tls.is_some()
+    }
+
+    /// The transport of a first query to it.
+    pub(super) fn transport(&self) -> Transport {
+        match self.is_encrypted() {
+            true => Transport::Tls,
+            false => Transport::Udp,
+        }
+    }
+
+    /// How connections to it are opened.
+    pub(super) fn peer(&self, counters: &Arc<Counters>) -> Peer {
+        Peer {
+            address: self.destination(),
+            tls: self.target.tls.clone(),
+            failures: Arc::clone(&self.failures),
+            counters: Arc::clone(counters),
+        }
     }
 
     /// The address to open a socket to, with the current index of its interface.
     pub(in crate::serve) fn destination(&self) -> SocketAddr {
-        self.address.current(index_of)
+        self.target.address.current(index_of)
     }
 
     /// Whether it is the server that these settings describe.
-    pub(super) fn is(&self, address: &ServerAddress, permitted: Dialect) -> bool {
-        self.address == *address && self.permitted == permitted
+    pub(super) fn is(&self, target: &Target) -> bool {
+        self.target == *target
     }
 
     /// These settings.
-    pub(super) fn target(&self) -> (ServerAddress, Dialect) {
-        (self.address.clone(), self.permitted)
+    pub(super) fn target(&self) -> &Target {
+        &self.target
     }
 
     /// The extensions to ask it with now.
     pub(in crate::serve) fn dialect(&self, now: Instant) -> Dialect {
-        let now = self.millis(now);
+        let (now, permitted) = (self.millis(now), self.target.permitted);
         Dialect {
-            edns: self.permitted.edns && !self.without_edns.contains(now),
-            random_case: self.permitted.random_case && !self.without_case.contains(now),
+            edns: permitted.edns && !self.without_edns.contains(now),
+            // Answers can't be forged on an encrypted connection.
+            random_case: permitted.random_case
+                && !self.is_encrypted()
+                && !self.without_case.contains(now),
         }
     }
 
@@ -124,6 +179,11 @@ impl Server {
     /// Whether its last answers were all unusable.
     pub(super) fn is_failing(&self) -> bool {
         self.failures.is_failing()
+    }
+
+    /// Why no connection to it can be established, since the last one was.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.failures.problem()
     }
 
     /// Its failures.

@@ -39,6 +39,10 @@ pub struct ServerState {
     pub referrals: u64,
     /// Whether its last answers were all unusable.
     pub failing: bool,
+    /// Whether it is asked by encrypted connections.
+    pub encrypted: bool,
+    /// Why no connection to it can be established, since the last one was.
+    pub problem: Option<String>,
     /// The counts of its unusable answers.
     pub failures: FailureCounts,
     /// The counts of its answers that blocked names.
@@ -60,6 +64,8 @@ impl Pool {
             dialect: server.dialect(now),
             referrals: server.referrals(),
             failing: server.is_failing(),
+            encrypted: server.is_encrypted(),
+            problem: server.problem(),
             failures: server.failures(),
             blocks: server.block_counts(now),
         };

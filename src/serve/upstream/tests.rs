@@ -15,7 +15,7 @@ use super::asking::{MOST_TRIES, ROUNDS};
 use super::exchange::{ExchangeError, How, Reply, Transport};
 use super::*;
 use crate::serve::cache::Key;
-use crate::wire::ask::Fit;
+use crate::wire::ask::{Dialect, Fit};
 use crate::wire::edns::code;
 use crate::wire::name::Name;
 use crate::wire::query::Query;
@@ -378,10 +378,10 @@ async fn servers_that_stay_keep_their_health_and_others_lose_it() {
     }
     let latency = pool.state()[0].latency;
     assert!(latency.is_some());
-    pool.replace(&[2, 1].map(|last| (address(last).into(), Dialect::FULL)));
+    pool.replace(&[2, 1].map(|last| Target::plain(address(last), Dialect::FULL)));
     assert_eq!(pool.state()[1].latency, latency);
     let removed = first(&pool);
-    pool.replace(&[(address(1).into(), Dialect::FULL)]);
+    pool.replace(&[Target::plain(address(1), Dialect::FULL)]);
     script.asked.lock().expect("not poisoned").clear();
     // A try with a server that was removed meanwhile is not continued there.
     let prior = PriorAttempt {

@@ -43,6 +43,11 @@ impl Security {
         Self::tls_by("self-signed", b"dot")
     }
 
+    /// A server for `lists.example` whose certificate has expired.
+    pub(crate) fn expired(alpn: &[u8]) -> Self {
+        Self::tls_with("web-expired", "web", alpn)
+    }
+
     /// A web server for `lists.example`.
     pub(crate) fn web() -> Self {
         Self::tls_with("web", "web", b"http/1.1")

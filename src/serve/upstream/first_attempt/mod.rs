@@ -113,7 +113,11 @@ impl FirstAttempt {
         now: Instant,
         waits: &mut WaitSet,
     ) -> bool {
+        // A worker sends datagrams, which are not encrypted. A pool with encrypted servers is asked by the resolver alone:
+        // the first server to ask may change at any time.
         let of = match self.pools.forwarded(&query_id.key) {
+            Some(pool) if pool.is_encrypted() => return false,
+            None if self.pools.default_pool().is_encrypted() => return false,
             Some(pool) if pool.id() == query_id.pool => self.lanes.open(pool),
             None if query_id.pool == PoolId::DEFAULT => PoolId::DEFAULT,
             // Another pool is the one to ask now. The resolver ends the query.
@@ -205,7 +209,7 @@ impl FirstAttempt {
     fn open_port(&mut self, of: PoolId, now: Instant, waits: &mut WaitSet) -> Option<usize> {
         let pool = Arc::clone(&self.lanes.get(of)?.pool);
         let version = pool.version();
-        let to = pool.try_first(now)?;
+        let to = pool.try_first(now).filter(|to| !to.server.is_encrypted())?;
         let place = match self.free.pop() {
             Some(place) => place,
             None if self.ports.len() < self.most => {

@@ -17,7 +17,7 @@ use crate::serve::inflight::{InFlight, Join, Recipient, Waiter};
 use crate::serve::upstream::Pool;
 use crate::serve::upstream::connect::Network;
 use crate::serve::upstream::reply::Again;
-use crate::serve::upstream::server::Server;
+use crate::serve::upstream::server::{Server, Target};
 use crate::sys::udp::Ports;
 use crate::wire::answer::Intake;
 use crate::wire::ask::{self, Dialect};
@@ -253,7 +253,7 @@ fn after_a_change_no_query_leaves_from_a_port_that_was_opened_before() {
     }
     // The same holds after the servers are replaced, and after the same server is asked in another way.
     let other = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let to = |socket: &UdpSocket| socket.local_addr().expect("bound").into();
+    let to = |socket: &UdpSocket| socket.local_addr().expect("bound");
     let plain = Dialect {
         edns: false,
         ..Dialect::FULL
@@ -263,7 +263,7 @@ fn after_a_change_no_query_leaves_from_a_port_that_was_opened_before() {
             .first_attempt
             .pools
             .default_pool()
-            .replace(&[(to(&other), dialect)]);
+            .replace(&[Target::plain(to(&other), dialect)]);
         ask(&mut fixture, 16 * round);
         for _ in 0..16 {
             let mut query = [0; 512];

@@ -1,7 +1,6 @@
 //! One open connection to an upstream server, and the task that sends and receives on it.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,36 +8,26 @@ use std::time::Duration;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tokio_util::bytes::Bytes;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-pub(super) use super::state::Response;
-use super::state::{ConnectionState, PIPELINE, Request};
-use crate::serve::upstream::exchange::{ExchangeError, error_of};
+use super::peer::Peer;
+use super::state::{ConnectionState, PIPELINE, Request, Response};
+use crate::serve::upstream::exchange::ExchangeError;
 use crate::serve::upstream::query::OutgoingQuery;
-use crate::stats::Counters;
 use crate::wire::MAX_MESSAGE;
-
-use Ending::{Closed, Failed};
 
 /// How long a connection stays open while no query waits on it (RFC 7766, section 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);
+/// The same for an encrypted connection, which costs a handshake. Most servers close it earlier.
+const TLS_IDLE: Duration = Duration::from_secs(120);
 
 type Frames<S> = Framed<S, LengthDelimitedCodec>;
 
-/// How a query ended without a response on one connection.
-pub(super) enum Ending {
-    /// The connection ended before the response came. `is_pipelined`: the query had been pipelined with others.
-    Closed { is_pipelined: bool },
-    /// The server can't be asked, or the time is over.
-    Failed(ExchangeError),
-}
-
 /// An open connection. A task sends and receives; it ends when the server closes the connection, when the connection is
-/// idle for [`IDLE`], or when all clones of this handle are dropped and no query waits.
+/// idle for too long, or when all clones of this handle are dropped and no query waits.
 #[derive(Clone)]
 pub(super) struct Connection {
     requests: mpsc::Sender<Request>,
@@ -46,24 +35,14 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) async fn open(
-        server: SocketAddr,
-        deadline: Instant,
-        counters: &Arc<Counters>,
-    ) -> Result<Self, Ending> {
-        let stream = match timeout_at(deadline, TcpStream::connect(server)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(Failed(error_of(&error))),
-            Err(_) => return Err(Failed(ExchangeError::Timeout)),
-        };
-        // An error is ignored, because the option is not essential: without it the system may delay a query, to merge
-        // it with the next one.
-        let _ = stream.set_nodelay(true);
-        Ok(Self::over(stream, counters))
+    /// Opens a connection.
+    pub(super) async fn open(peer: &Peer, deadline: Instant) -> Result<Self, ExchangeError> {
+        let stream = peer.open(deadline).await?;
+        Ok(Self::over(stream, peer))
     }
 
     /// A connection over `stream`, which is a TCP stream or a layer over it, such as TLS.
-    fn over<S>(stream: S, counters: &Arc<Counters>) -> Self
+    fn over<S>(stream: S, peer: &Peer) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -72,31 +51,29 @@ impl Connection {
             .max_frame_length(MAX_MESSAGE)
             .new_codec();
         let (requests, queue) = mpsc::channel(PIPELINE);
-        let state = Arc::new(ConnectionState::new(counters));
+        let state = Arc::new(ConnectionState::new(peer));
         let frames = Framed::new(stream, codec);
-        tokio::spawn(drive(frames, queue, Arc::clone(&state)));
+        let idle = match peer.tls {
+            Some(_) => TLS_IDLE,
+            None => IDLE,
+        };
+        tokio::spawn(drive(frames, queue, Arc::clone(&state), idle));
         Self { requests, state }
     }
 
-    /// Sends a query and waits for the response, without a timeout.
+    /// Sends a query and waits for the response, without a timeout. `None` if the connection ended before.
     pub(super) fn ask(
         &self,
         query: OutgoingQuery,
-    ) -> impl Future<Output = Result<Response, Ending>> + use<> {
+    ) -> impl Future<Output = Option<Response>> + use<> {
         let (requests, state) = (self.requests.clone(), Arc::clone(&self.state));
         async move {
-            let start = Instant::now();
-            let asked = async {
-                let _place = state.places.acquire().await.ok()?;
-                let (answer, response) = oneshot::channel();
-                let request = Request { query, answer };
-                requests.send(request).await.ok()?;
-                drop(requests);
-                response.await.ok()
-            };
-            asked.await.ok_or_else(|| Closed {
-                is_pipelined: state.lost_others(start),
-            })
+            let _place = state.places.acquire().await.ok()?;
+            let (answer, response) = oneshot::channel();
+            let request = Request { query, answer };
+            requests.send(request).await.ok()?;
+            drop(requests);
+            response.await.ok()
         }
     }
 
@@ -110,15 +87,19 @@ impl Connection {
 }
 
 /// Runs a connection to its end.
-async fn drive<S>(frames: Frames<S>, queue: mpsc::Receiver<Request>, state: Arc<ConnectionState>)
-where
+async fn drive<S>(
+    frames: Frames<S>,
+    queue: mpsc::Receiver<Request>,
+    state: Arc<ConnectionState>,
+    idle: Duration,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (sink, stream) = frames.split();
     // In parallel: a server that waits for us to read its answers does not read our queries.
     tokio::select! {
         () = send(sink, queue, &state) => {}
-        () = receive(stream, &state) => {}
+        () = receive(stream, &state, idle) => {}
     }
     state.end();
 }
@@ -152,12 +133,12 @@ async fn send<S>(
 
 /// Ends when the server closes the connection, when the connection is idle, or when no further query will be sent and
 /// none waits.
-async fn receive<S>(mut stream: SplitStream<Frames<S>>, state: &ConnectionState)
+async fn receive<S>(mut stream: SplitStream<Frames<S>>, state: &ConnectionState, idle: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     loop {
-        match timeout(IDLE, stream.next()).await {
+        match timeout(idle, stream.next()).await {
             Ok(Some(Ok(response))) => state.take(&response),
             Ok(Some(Err(_)) | None) => return,
             Err(_) if state.is_waited_for() => {}

@@ -8,6 +8,8 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
 
+use super::peer::Peer;
+use crate::serve::upstream::failures::{Failure, Failures};
 use crate::serve::upstream::query::{OutgoingQuery, SentQuery};
 use crate::stats::{Count, Counters};
 use crate::wire::ask::Fit;
@@ -27,6 +29,7 @@ pub(super) struct Request {
 
 /// A query that was sent.
 struct Open {
+    at: Instant,
     sent: SentQuery,
     answer: oneshot::Sender<Response>,
 }
@@ -35,23 +38,36 @@ struct Open {
 pub(super) struct ConnectionState {
     open: Mutex<HashMap<u16, Open>>,
     pub(super) places: Semaphore,
-    /// How many queries were open when the connection ended.
-    lost: AtomicUsize,
+    /// How many responses were delivered.
+    responses: AtomicUsize,
+    /// Whether the connection ended while several queries were open, or one that was older than the last response.
+    lost_pipelined: AtomicBool,
     last_received: Mutex<Instant>,
     /// Set when no further query will be sent.
     pub(super) is_over: AtomicBool,
+    /// Where responses to queries that were not asked are recorded; `None` without encryption: anyone may have sent them.
+    unasked: Option<Arc<Failures>>,
     counters: Arc<Counters>,
 }
 
+/// How a connection ended.
+pub(super) struct EndReport {
+    pub(super) responses: usize,
+    /// Whether queries were lost that had been pipelined.
+    pub(super) lost_pipelined: bool,
+}
+
 impl ConnectionState {
-    pub(super) fn new(counters: &Arc<Counters>) -> Self {
+    pub(super) fn new(peer: &Peer) -> Self {
         Self {
             open: Mutex::default(),
             places: Semaphore::new(PIPELINE),
-            lost: AtomicUsize::new(0),
+            responses: AtomicUsize::new(0),
+            lost_pipelined: AtomicBool::new(false),
             last_received: Mutex::new(Instant::now()),
             is_over: AtomicBool::new(false),
-            counters: Arc::clone(counters),
+            unasked: peer.tls.is_some().then(|| Arc::clone(&peer.failures)),
+            counters: Arc::clone(&peer.counters),
         }
     }
 
@@ -59,11 +75,12 @@ impl ConnectionState {
         *lock(&self.last_received) > instant
     }
 
-    /// Whether a query that was sent at `start`, and lost with the connection, had been pipelined with others. This is
-    /// so if other queries were lost as well, or if a response arrived after `start`. Neither is the case if the server
-    /// only closed an idle connection.
-    pub(super) fn lost_others(&self, start: Instant) -> bool {
-        self.lost.load(Ordering::Relaxed) > 1 || self.received_since(start)
+    /// How the connection ended, if it has.
+    pub(super) fn end_report(&self) -> EndReport {
+        EndReport {
+            responses: self.responses.load(Ordering::Relaxed),
+            lost_pipelined: self.lost_pipelined.load(Ordering::Relaxed),
+        }
     }
 
     /// Gives a query a random ID that no other open query has (RFC 5452, section 9.2), records the query as open, and
@@ -82,7 +99,8 @@ impl ConnectionState {
         };
         query.set_id(id);
         let OutgoingQuery { bytes, sent } = query;
-        open.insert(id, Open { sent, answer });
+        let at = Instant::now();
+        open.insert(id, Open { at, sent, answer });
         Bytes::from(bytes)
     }
 
@@ -94,15 +112,23 @@ impl ConnectionState {
         };
         let mut all = lock(&self.open);
         let Some(open) = all.get(&id) else {
-            return self.counters.bump(Count::UpstreamStray);
+            self.counters.bump(Count::UpstreamStray);
+            return self.not_asked();
         };
         // The letter case of the qname need not match: responses are not forged within a connection.
         let Some(fit) = open.sent.fit(response, &self.counters) else {
-            return;
+            return self.not_asked();
         };
+        self.responses.fetch_add(1, Ordering::Relaxed);
         if let Some(open) = all.remove(&id) {
             // The waiter may have given up.
             let _ = open.answer.send((response.to_vec(), fit));
+        }
+    }
+
+    fn not_asked(&self) {
+        if let Some(failures) = &self.unasked {
+            failures.count(Failure::Unasked);
         }
     }
 
@@ -116,7 +142,9 @@ impl ConnectionState {
     /// Reports the end of the connection to all waiters.
     pub(super) fn end(&self) {
         let mut open = lock(&self.open);
-        self.lost.store(open.len(), Ordering::Relaxed);
+        let last = *lock(&self.last_received);
+        let is_pipelined = open.len() > 1 || open.values().any(|open| open.at < last);
+        self.lost_pipelined.store(is_pipelined, Ordering::Relaxed);
         self.is_over.store(true, Ordering::Relaxed);
         open.clear();
     }

@@ -40,7 +40,7 @@ async fn extensions_that_are_turned_off_are_not_probed() {
         edns: false,
         random_case: false,
     };
-    pool.replace(&[(address(1).into(), permitted)]);
+    pool.replace(&[Target::plain(address(1), permitted)]);
     assert_eq!(timed(&pool).await.0, Ok(0));
     assert_eq!(script.asked.lock().expect("not poisoned").len(), 1);
 }

@@ -185,12 +185,13 @@ async fn connections_for_one_query_take_permits_of_sockets() {
     let listener = listener.expect("a listener");
     let (network, server) = network(listener.local_addr().expect("bound"));
     let upstream = async {
-        let (mut shared, _) = listener.accept().await.expect("a connection");
-        // Closed with two queries on it: from now on each query has its own connection.
-        for _ in 0..2 {
-            next_query(&mut shared).await.expect("a query");
+        // Three in a row are closed with two queries on them: from now on each query has its own connection.
+        for _ in 0..3 {
+            let (mut shared, _) = listener.accept().await.expect("a connection");
+            for _ in 0..2 {
+                next_query(&mut shared).await.expect("a query");
+            }
         }
-        drop(shared);
         let mut held = Vec::new();
         while let Ok((stream, _)) = listener.accept().await {
             held.push(stream);

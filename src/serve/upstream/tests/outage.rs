@@ -35,7 +35,7 @@ async fn it_is_an_outage_when_no_server_gives_a_usable_answer() {
             is_out,
             "an hour without a query"
         );
-        pool.replace(&[(address(9).into(), Dialect::FULL)]);
+        pool.replace(&[Target::plain(address(9), Dialect::FULL)]);
         let mut watch = OutageWatch::default();
         assert!(
             !watch.look(&pool, &Key::root_servers()).await,
@@ -52,7 +52,7 @@ async fn an_outage_goes_on_until_a_server_answers_though_others_are_configured()
         Does::Says(2, 20),
         Does::Says(0, 20),
     ]);
-    let set = |number| pool.replace(&[(address(number).into(), Dialect::FULL)]);
+    let set = |number| pool.replace(&[Target::plain(address(number), Dialect::FULL)]);
     set(1);
     for _ in 0..5 {
         let _ = timed(&pool).await;
@@ -93,7 +93,7 @@ async fn a_server_that_leaves_some_queries_unanswered_is_asked_before_it_is_an_o
 #[tokio::test(start_paused = true)]
 async fn where_the_root_is_refused_only_lasting_answers_to_clients_end_an_outage() {
     let (pool, _) = pool(&[Does::Says(2, 1), Does::RefusesRoot]);
-    let set = |number| pool.replace(&[(address(number).into(), Dialect::FULL)]);
+    let set = |number| pool.replace(&[Target::plain(address(number), Dialect::FULL)]);
     let mut watch = OutageWatch::default();
     set(1);
     for _ in 0..3 {

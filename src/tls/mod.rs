@@ -1,4 +1,7 @@
-//! The authorities that servers are verified with over TLS, and the reasons why a connection fails.
+//! TLS to other servers: the authorities that verify them, and the reasons why a connection fails.
+
+pub mod client;
+pub mod fault;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,14 +47,11 @@ pub enum TlsError {
 /// # Errors
 /// [`TlsError`].
 pub(crate) fn roots(authorities: Option<&Path>) -> Result<RootCertStore, TlsError> {
-    let roots = match authorities {
+    let certificates = match authorities {
         Some(path) => of_file(path)?,
         None => of_system(),
     };
-    match roots.is_empty() {
-        true => Err(TlsError::NoRoots),
-        false => Ok(roots),
-    }
+    store(authorities, certificates)
 }
 
 /// Why a connection over TLS was not established.
@@ -71,27 +71,43 @@ pub(crate) fn explain(error: &io::Error) -> String {
     }
 }
 
-fn of_file(path: &Path) -> Result<RootCertStore, TlsError> {
-    let bad = |problem: String| TlsError::File {
-        path: path.to_owned(),
-        problem,
-    };
-    let bytes = regular::read(path, FILE_MAX).map_err(|error| bad(error.to_string()))?;
+/// The certificates of a file in PEM form.
+fn of_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let bytes = regular::read(path, FILE_MAX).map_err(|error| bad(path, error.to_string()))?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    certificates.map_err(|error| bad(path, error.to_string()))
+}
+
+fn of_system() -> Vec<CertificateDer<'static>> {
+    rustls_native_certs::load_native_certs().certs
+}
+
+/// The certificates that can be read. Each of a file must be one; one of the system that is broken does not matter.
+fn store(
+    file: Option<&Path>,
+    certificates: Vec<CertificateDer<'static>>,
+) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&bytes) {
-        let certificate = certificate.map_err(|error| bad(error.to_string()))?;
+    let Some(path) = file else {
+        roots.add_parsable_certificates(certificates);
+        return match roots.is_empty() {
+            true => Err(TlsError::NoRoots),
+            false => Ok(roots),
+        };
+    };
+    for certificate in certificates {
         let added = roots.add(certificate);
-        added.map_err(|error| bad(error.to_string()))?;
+        added.map_err(|error| bad(path, error.to_string()))?;
     }
     match roots.is_empty() {
-        true => Err(bad("it has no certificate".to_owned())),
+        true => Err(bad(path, "it has no certificate".to_owned())),
         false => Ok(roots),
     }
 }
 
-/// Those that can be read: one that is broken does not matter.
-fn of_system() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
+fn bad(path: &Path, problem: String) -> TlsError {
+    TlsError::File {
+        path: path.to_owned(),
+        problem,
+    }
 }

@@ -1,0 +1,145 @@
+//! The connection to a server that queries share, and the task that opens it.
+//!
+//! Queries wait for the task without a lock, each until its own deadline. After a failure the next connection is opened
+//! only after a pause.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::connection::Connection;
+use super::peer::Peer;
+use super::state::lock;
+use crate::serve::upstream::exchange::ExchangeError;
+
+/// How long the opening of a connection may take, its TLS handshake included.
+const OPENING: Duration = Duration::from_secs(5);
+/// How long the next connection is not opened after one that brought no response; doubled with each further one, up to
+/// the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// If this many connections in a row end with several queries unanswered and after few responses, the server does not
+/// support pipelining: each connection to it carries only one query for some time (RFC 7766, section 6.2.4).
+const SHORT_LIVED: u32 = 3;
+const FEW_RESPONSES: usize = 16;
+const WITHOUT_PIPELINING: Duration = Duration::from_secs(5 * 60);
+
+type Opened = Option<Result<Connection, ExchangeError>>;
+
+/// The shared connection.
+#[derive(Default)]
+pub(super) struct SharedConnection(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    connection: Option<Connection>,
+    /// The outcome of the task that opens a connection, while there is one.
+    opening: Option<watch::Receiver<Opened>>,
+    /// How many connections in a row brought no response, or were not established.
+    useless: u32,
+    short_lived: u32,
+    /// The next connection is not opened before.
+    not_before: Option<Instant>,
+    /// Until this time, each connection to the server gets only one query.
+    single_until: Option<Instant>,
+}
+
+impl SharedConnection {
+    /// The connection, and whether it is new. Waits until one is open, or the deadline.
+    pub(super) async fn get(
+        self: &Arc<Self>,
+        peer: &Peer,
+        deadline: Instant,
+    ) -> Result<(Connection, bool), ExchangeError> {
+        let mut opening = {
+            let mut state = lock(&self.0);
+            if let Some(kept) = state.connection.take_if(|kept| kept.is_closed()) {
+                state.ended(&kept);
+            }
+            if let Some(kept) = &state.connection {
+                return Ok((kept.clone(), false));
+            }
+            match &state.opening {
+                Some(opening) => opening.clone(),
+                None => self.open(&mut state, peer),
+            }
+        };
+        let opened = timeout_at(deadline, opening.wait_for(Option::is_some));
+        match opened.await {
+            Ok(Ok(opened)) => match &*opened {
+                Some(Ok(connection)) => Ok((connection.clone(), true)),
+                Some(Err(error)) => Err(*error),
+                None => Err(ExchangeError::Unreachable),
+            },
+            // The task ended without an outcome: the server stops.
+            Ok(Err(_)) => Err(ExchangeError::Unreachable),
+            Err(_) => Err(ExchangeError::Timeout),
+        }
+    }
+
+    /// Makes later queries use another connection. Queries that wait on this one may still be answered.
+    pub(super) fn discard(&self, connection: &Connection) {
+        let mut state = lock(&self.0);
+        state.connection.take_if(|kept| kept.is_same(connection));
+    }
+
+    /// Whether each connection gets only one query.
+    pub(super) fn is_single(&self) -> bool {
+        let until = lock(&self.0).single_until;
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Starts the task that opens a connection.
+    fn open(self: &Arc<Self>, state: &mut State, peer: &Peer) -> watch::Receiver<Opened> {
+        let (outcome, opening) = watch::channel(None);
+        state.opening = Some(opening.clone());
+        let (shared, peer, not_before) = (Arc::clone(self), peer.clone(), state.not_before);
+        tokio::spawn(async move {
+            if let Some(until) = not_before {
+                sleep_until(until).await;
+            }
+            let opened = Connection::open(&peer, Instant::now() + OPENING).await;
+            let mut state = lock(&shared.0);
+            state.opening = None;
+            match &opened {
+                Ok(connection) => state.connection = Some(connection.clone()),
+                Err(_) => state.pause(),
+            }
+            drop(state);
+            // All queries may have given up.
+            let _ = outcome.send(Some(opened));
+        });
+        opening
+    }
+}
+
+impl State {
+    /// Records the end of a connection.
+    fn ended(&mut self, connection: &Connection) {
+        let end = connection.state.end_report();
+        if end.responses == 0 {
+            self.pause();
+        } else {
+            self.useless = 0;
+            self.not_before = None;
+        }
+        if end.responses >= FEW_RESPONSES {
+            self.short_lived = 0;
+        } else if end.lost_pipelined {
+            self.short_lived += 1;
+        }
+        if self.short_lived >= SHORT_LIVED {
+            self.short_lived = 0;
+            self.single_until = Some(Instant::now() + WITHOUT_PIPELINING);
+        }
+    }
+
+    /// Delays the next connection.
+    fn pause(&mut self) {
+        let pause = FIRST_PAUSE * 2_u32.saturating_pow(self.useless.min(8));
+        self.useless += 1;
+        self.not_before = Some(Instant::now() + pause.min(LONGEST_PAUSE));
+    }
+}

@@ -1,0 +1,99 @@
+//! Opens streams to an upstream server: TCP, or TLS over TCP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::serve::upstream::exchange::{ExchangeError, error_of};
+use crate::serve::upstream::failures::{Failure, Failures};
+use crate::stats::{Count, Counters};
+use crate::tls::client::TlsClient;
+use crate::tls::fault::describe;
+
+/// How often a connection is opened again that is cut during its handshake.
+const HANDSHAKES: usize = 3;
+
+/// A byte stream to a server.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// How streams to a server are opened, and where failures are recorded.
+#[derive(Clone, Debug)]
+pub(in crate::serve) struct Peer {
+    pub(in crate::serve) address: SocketAddr,
+    /// `None` means TCP without encryption.
+    pub(in crate::serve) tls: Option<TlsClient>,
+    pub(in crate::serve) failures: Arc<Failures>,
+    pub(in crate::serve) counters: Arc<Counters>,
+}
+
+impl Peer {
+    /// Opens a stream.
+    pub(super) async fn open(&self, deadline: Instant) -> Result<Box<dyn Stream>, ExchangeError> {
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(self.connect(deadline).await?));
+        };
+        for left in (0..HANDSHAKES).rev() {
+            let stream = self.connect(deadline).await.inspect_err(|error| {
+                let problem = match error {
+                    ExchangeError::Timeout => "TCP connections to it are not accepted in time",
+                    ExchangeError::Unreachable => "TCP connections to it are refused",
+                    ExchangeError::Busy => return,
+                };
+                self.failures.not_connected(None, problem.to_owned());
+            })?;
+            let handshake = tls.connector().connect(tls.name().clone(), stream);
+            match timeout_at(deadline, handshake).await {
+                Ok(Ok(stream)) => {
+                    self.counters.bump(Count::UpstreamHandshakes);
+                    self.failures.connected();
+                    return Ok(Box::new(stream));
+                }
+                Ok(Err(error)) if left > 0 && is_cut(&error) => {}
+                Ok(Err(error)) => {
+                    let (fault, problem) = describe(&error, &tls.name().to_str());
+                    self.fail(Failure::Tls(fault), problem);
+                    return Err(ExchangeError::Unreachable);
+                }
+                Err(_) => {
+                    let problem = "it does not complete the TLS handshake in time";
+                    self.fail(Failure::TlsTimeout, problem.to_owned());
+                    return Err(ExchangeError::Timeout);
+                }
+            }
+        }
+        Err(ExchangeError::Unreachable)
+    }
+
+    async fn connect(&self, deadline: Instant) -> Result<TcpStream, ExchangeError> {
+        let stream = match timeout_at(deadline, TcpStream::connect(self.address)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(error_of(&error)),
+            Err(_) => return Err(ExchangeError::Timeout),
+        };
+        // An error is ignored, because the option is not essential: without it the system may delay a query, to merge
+        // it with the next one.
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+
+    fn fail(&self, failure: Failure, problem: String) {
+        self.counters.bump(Count::UpstreamHandshakesFailed);
+        self.failures.not_connected(Some(failure), problem);
+    }
+}
+
+/// Whether the other end closed the connection, without an error of TLS.
+fn is_cut(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    )
+}

@@ -1,0 +1,202 @@
+//! How connections to an upstream server are encrypted, and how that server proves who it is.
+//!
+//! A server is verified by its name or address in a certificate that a known authority has issued, or by its key
+//! (RFC 7858, section 4.2), or by both. TLS sessions are resumed, as long as the settings stay the same.
+
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use data_encoding::BASE64;
+use sha2::{Digest, Sha256};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::crypto::{self, WebPkiSupportedAlgorithms};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::{
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
+
+use super::fault::OtherKey;
+use super::{TlsError, of_file, of_system, store};
+use crate::config::encryption::{Encryption, Pin};
+
+/// The protocol's name in the handshake (RFC 7858).
+const DOT: &[u8] = b"dot";
+
+/// The encryption of connections to one server. Two are equal if their settings and the certificates of the authorities
+/// are.
+#[derive(Clone, Debug)]
+pub struct TlsClient {
+    settings: Encryption,
+    /// A digest of the certificates of the authorities: a file may change while its path stays.
+    authorities: [u8; 32],
+    name: ServerName<'static>,
+    config: Arc<ClientConfig>,
+}
+
+impl PartialEq for TlsClient {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.settings, self.authorities, &self.name)
+            == (&other.settings, other.authorities, &other.name)
+    }
+}
+
+impl Eq for TlsClient {}
+
+impl Hash for TlsClient {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.settings, self.authorities).hash(state);
+    }
+}
+
+/// Reads the certificates of authorities, each file once.
+#[derive(Debug, Default)]
+pub struct Authorities {
+    known: Vec<(Option<PathBuf>, Arc<RootCertStore>, [u8; 32])>,
+}
+
+impl Authorities {
+    fn of(&mut self, file: Option<&Path>) -> Result<(Arc<RootCertStore>, [u8; 32]), TlsError> {
+        let known = self.known.iter().find(|(of, ..)| of.as_deref() == file);
+        if let Some((_, roots, digest)) = known {
+            return Ok((Arc::clone(roots), *digest));
+        }
+        let certificates = match file {
+            Some(path) => of_file(path)?,
+            None => of_system(),
+        };
+        let mut digest = Sha256::new();
+        for certificate in &certificates {
+            digest.update(certificate);
+        }
+        let digest = digest.finalize().into();
+        let roots = Arc::new(store(file, certificates)?);
+        self.known
+            .push((file.map(Path::to_owned), Arc::clone(&roots), digest));
+        Ok((roots, digest))
+    }
+}
+
+impl TlsClient {
+    /// Sets up TLS to a server at `address`. Reads the certificates of the authorities, so it may block.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn new(
+        settings: &Encryption,
+        address: IpAddr,
+        authorities: &mut Authorities,
+    ) -> Result<Self, TlsError> {
+        let name = match &settings.name {
+            Some(name) => {
+                ServerName::try_from(name.clone()).map_err(|_| TlsError::Name(name.clone()))?
+            }
+            None => ServerName::from(address),
+        };
+        let library = |error: &dyn std::fmt::Display| TlsError::Library(error.to_string());
+        let provider = Arc::new(crypto::ring::default_provider());
+        let mut digest = [0; 32];
+        // A key alone identifies the server, whoever issued its certificate.
+        let by_authority = match settings.is_by_key_alone() {
+            true => None,
+            false => {
+                let (roots, of_roots) = authorities.of(settings.authorities.as_deref())?;
+                digest = of_roots;
+                let verifier =
+                    WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
+                Some(verifier.build().map_err(|error| library(&error))?)
+            }
+        };
+        let verifier = Verifier {
+            by_authority,
+            pins: settings.pins.clone(),
+            algorithms: provider.signature_verification_algorithms,
+        };
+        let builder = ClientConfig::builder_with_provider(provider);
+        // TLS 1.2 and 1.3 (RFC 8310, section 9).
+        let builder = builder.with_safe_default_protocol_versions();
+        let builder = builder.map_err(|error| library(&error))?.dangerous();
+        let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = builder.with_no_client_auth();
+        config.alpn_protocols = vec![DOT.to_vec()];
+        Ok(Self {
+            settings: settings.clone(),
+            authorities: digest,
+            name,
+            config: Arc::new(config),
+        })
+    }
+
+    /// The settings that it was made of.
+    pub fn settings(&self) -> &Encryption {
+        &self.settings
+    }
+
+    /// The name or address that the certificate must have.
+    pub(crate) fn name(&self) -> &ServerName<'static> {
+        &self.name
+    }
+
+    pub(crate) fn connector(&self) -> TlsConnector {
+        Arc::clone(&self.config).into()
+    }
+}
+
+/// Verifies a server's certificate by authorities, by the server's own key, or by both.
+#[derive(Debug)]
+struct Verifier {
+    by_authority: Option<Arc<WebPkiServerVerifier>>,
+    pins: Vec<Pin>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if let Some(verifier) = &self.by_authority {
+            let (issuers, name) = (intermediates, server_name);
+            verifier.verify_server_cert(end_entity, issuers, name, ocsp_response, now)?;
+        }
+        // Only the server's own key counts: a key of an authority among the certificates that it sends proves nothing.
+        let key = ParsedCertificate::try_from(end_entity)?.subject_public_key_info();
+        let digest: [u8; 32] = Sha256::digest(&key).into();
+        match self.pins.is_empty() || self.pins.contains(&Pin(digest)) {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(OtherKey(BASE64.encode(&digest)).into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        crypto::verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        crypto::verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
