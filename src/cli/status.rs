@@ -100,6 +100,9 @@ pub(super) fn run(
     if let Some(log) = &status.gauges.recording.query_log {
         print_sink("query log", log, out)?;
     }
+    if let Some(tap) = &status.gauges.recording.dnstap {
+        print_sink("dnstap to", tap, out)?;
+    }
     for list in &status.lists {
         let feed = status.feeds.iter().find(|feed| feed.name == list.name);
         print_list(list, feed, out)?;

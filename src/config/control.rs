@@ -24,6 +24,7 @@ const OTHERS: &[&str] = &[
     "[journal]",
     "[metrics]",
     "[query-log]",
+    "[dnstap]",
     "[guard]",
     "[orders]",
     "[exceptions]",

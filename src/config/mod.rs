@@ -10,6 +10,7 @@ pub mod catalogue;
 pub mod comments;
 pub mod control;
 mod convert;
+pub mod dnstap;
 pub mod download;
 pub mod encryption;
 mod error;
@@ -57,5 +58,5 @@ mod tests;
 pub use error::{Problem, Problems};
 pub use types::{
     Cache, Config, Content, Exceptions, Format, History, List, Local, Orders, Origin, Overrides,
-    Server, StateConfig,
+    Recording, Server, StateConfig,
 };

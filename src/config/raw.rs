@@ -3,6 +3,7 @@
 use toml::de::DeTable;
 
 use super::blocking::Block;
+use super::dnstap::RawDnstap;
 use super::download::{RawDownload, RawDownloads};
 use super::exception;
 use super::feed;
@@ -35,6 +36,7 @@ pub(super) struct Raw {
     pub(super) journal: Journal,
     pub(super) metrics: RawMetrics,
     pub(super) query_log: RawQueryLog,
+    pub(super) dnstap: RawDnstap,
     pub(super) guard: guard::Raw,
     pub(super) orders: Orders,
     pub(super) exceptions: Exceptions,
@@ -60,6 +62,7 @@ impl Raw {
             journal: file.section("journal", Journal::read),
             metrics: file.section("metrics", RawMetrics::read),
             query_log: file.section("query-log", RawQueryLog::read),
+            dnstap: file.section("dnstap", RawDnstap::read),
             guard: file.section("guard", guard::Raw::read),
             orders: file.section("orders", Orders::read),
             exceptions: file.section("exceptions", Exceptions::read),

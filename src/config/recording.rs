@@ -1,4 +1,4 @@
-//! The section `[query-log]`: which finished queries are recorded, where, and how their clients are shown.
+//! Which finished queries are recorded, where, and how their clients are shown; with the section `[query-log]`.
 
 use std::path::PathBuf;
 
@@ -14,13 +14,6 @@ const ROTATE_MIB: u64 = 100;
 const KEEP_MAX: u32 = 1000;
 /// The default of `keep`.
 const KEEP: u32 = 5;
-
-/// How finished queries are recorded.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Recording {
-    /// The query log.
-    pub query_log: QueryLog,
-}
 
 /// The query log.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,7 +110,7 @@ pub(super) fn query_log(raw: RawQueryLog, findings: &mut Findings) -> QueryLog {
 }
 
 /// A share of the queries.
-fn sample(given: Option<At<f64>>, findings: &mut Findings) -> Option<f64> {
+pub(super) fn sample(given: Option<At<f64>>, findings: &mut Findings) -> Option<f64> {
     let At { key, line, value } = given?;
     let is_share = value > 0.0 && value <= 1.0;
     if !is_share {

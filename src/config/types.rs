@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::comments::Comments;
+use super::dnstap::Dnstap;
 use super::download::{Download, Downloads};
 use super::exception::Exception;
 use super::feed::Feed;
@@ -17,7 +18,7 @@ use super::guard::{GuardRails, Protections};
 use super::local::LocalSection;
 use super::metrics::Metrics;
 use super::publish::Publish;
-use super::recording::Recording;
+use super::recording::QueryLog;
 use super::special_use::SpecialUse;
 use super::upstream::{Upstream, UpstreamServer};
 use super::zone::PolicyZone;
@@ -113,6 +114,15 @@ pub struct Server {
     pub discard: Duration,
     /// Where the metrics are served.
     pub metrics: Metrics,
+}
+
+/// How finished queries are recorded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recording {
+    /// The query log.
+    pub query_log: QueryLog,
+    /// The receiver of dnstap.
+    pub dnstap: Dnstap,
 }
 
 /// Size and lifetimes of the cache.

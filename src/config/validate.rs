@@ -8,6 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::policy::rule::{Blocking, Ede};
 
 use super::blocking::{blocking, default_blocking};
+use super::dnstap::{self, RawDnstap};
 use super::download;
 use super::exception;
 use super::findings::Findings;
@@ -18,11 +19,11 @@ use super::local;
 use super::metrics::{self, RawMetrics};
 use super::publish;
 use super::raw::{self, Raw};
-use super::recording::{self, RawQueryLog, Recording};
+use super::recording::{self, RawQueryLog};
 use super::special_use;
 use super::types::{
-    Cache, Config, Exceptions, History, JournalFiles, Local, Orders, Origin, Overrides, Server,
-    StateConfig,
+    Cache, Config, Exceptions, History, JournalFiles, Local, Orders, Origin, Overrides, Recording,
+    Server, StateConfig,
 };
 use super::upstream;
 use super::values::{
@@ -60,7 +61,11 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
             key: file(raw.journal.key, findings),
         },
         origin,
-        server: server_section(raw.server, (raw.metrics, raw.query_log), findings),
+        server: server_section(
+            raw.server,
+            (raw.metrics, raw.query_log, raw.dnstap),
+            findings,
+        ),
         upstream: upstream::validate(raw.upstream, findings),
         cache: cache(raw.cache, findings),
         local,
@@ -81,7 +86,7 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
 
 fn server_section(
     raw: raw::Server,
-    (metrics, log): (RawMetrics, RawQueryLog),
+    (metrics, log, tap): (RawMetrics, RawQueryLog, RawDnstap),
     findings: &mut Findings,
 ) -> Server {
     let listen = non_empty_array(raw.listen, findings);
@@ -116,6 +121,7 @@ fn server_section(
         tcp_idle: Duration::from_secs(number(raw.tcp_idle_secs, 1..=3600, findings).unwrap_or(10)),
         recording: Recording {
             query_log: recording::query_log(log, findings),
+            dnstap: dnstap::dnstap(tap, findings),
         },
         discard: Duration::from_millis(
             number(raw.discard_ms, 100..=60_000, findings).unwrap_or(1900),

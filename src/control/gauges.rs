@@ -57,6 +57,9 @@ pub struct RecordingReport {
     /// The query log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query_log: Option<SinkReport>,
+    /// The receiver of dnstap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dnstap: Option<SinkReport>,
 }
 
 /// A sink of finished queries. The numbers count queries since the start.

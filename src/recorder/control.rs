@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use super::figures::{Sink, SinkFigures, Switch};
 use super::tap::Tap;
 use super::thread::{Command, RecorderThread};
-use crate::config::recording::Recording;
+use crate::config::Recording;
 use crate::control::gauges::{RecordingReport, SinkReport};
 
 /// The most rings that the tasks of the async side share.
@@ -89,6 +89,7 @@ impl Recorder {
     pub fn report(&self) -> RecordingReport {
         RecordingReport {
             query_log: self.figures_of(Sink::QueryLog),
+            dnstap: self.figures_of(Sink::Dnstap),
         }
     }
 

@@ -9,11 +9,12 @@ use crate::control::gauges::SinkReport;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sink {
     QueryLog,
+    Dnstap,
 }
 
 impl Sink {
-    pub(super) const COUNT: usize = 1;
-    pub(super) const ALL: [Self; Self::COUNT] = [Self::QueryLog];
+    pub(super) const COUNT: usize = 2;
+    pub(super) const ALL: [Self; Self::COUNT] = [Self::QueryLog, Self::Dnstap];
 
     /// Its bit in [`Head::sinks`](super::record::Head::sinks).
     pub(super) const fn bit(self) -> u8 {
@@ -99,14 +100,12 @@ struct SinkState {
 }
 
 impl SinkFigures {
-    pub(super) fn set_target(&self, target: Option<String>) {
-        let mut state = self.lock();
-        if state.target != target {
-            *state = SinkState {
-                target,
-                problem: None,
-            };
-        }
+    /// Reports about another target from now on.
+    pub(super) fn begin(&self, target: Option<String>) {
+        *self.lock() = SinkState {
+            target,
+            problem: None,
+        };
     }
 
     pub(super) fn set_problem(&self, problem: Option<String>) {

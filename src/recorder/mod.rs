@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   UDP workers ------- a ring each ----+
-//!                                       +--> recorder's thread --> query log
+//!                                       +--> recorder's thread --> query log, dnstap
 //!   tasks of the async side - some -----+
 //! ```
 //!
@@ -10,6 +10,7 @@
 
 mod client_text;
 mod control;
+mod dnstap;
 mod figures;
 pub mod query_log;
 mod record;

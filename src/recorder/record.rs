@@ -25,6 +25,9 @@ pub(super) struct Head {
     /// The sinks that record it, as bits.
     pub(super) sinks: u8,
     pub(super) address: IpAddr,
+    pub(super) port: u16,
+    /// The address of this server, if the transport reports it.
+    pub(super) local: Option<IpAddr>,
     pub(super) transport: Transport,
     pub(super) outcome: Option<Count>,
     pub(super) rcode: Option<u8>,
@@ -160,21 +163,25 @@ impl<'r> Record<'r> {
         })
     }
 
-    /// The name of the rule that blocked it; `None` if the rule is not on a name, or if the name that it matched is in no
-    /// alias of the answer.
+    /// The name that was blocked: the queried one, or the last alias of the answer. `None` if that is not known.
+    pub(super) fn blocked_name(&self, asked: &Name, asked_type: u16) -> Option<Name> {
+        let is_target = self.head.outcome == Some(Count::BlockedTarget);
+        let of_service = matches!(asked_type, rtype::SVCB | rtype::HTTPS);
+        match is_target {
+            false => Some(asked.clone()),
+            // The target of the record itself may have matched.
+            true if of_service => None,
+            true => last_alias(self.answer, asked),
+        }
+    }
+
+    /// The name of the rule that blocked it; `None` if the rule is not on a name, or if the blocked name is not known.
     pub(super) fn matched_name(&self, asked: &Name, asked_type: u16) -> Option<Name> {
         let Trigger::Name { labels, .. } = self.head.rule?.trigger else {
             return None;
         };
         let labels = usize::from(labels);
-        let is_target = self.head.outcome == Some(Count::BlockedTarget);
-        let of_service = matches!(asked_type, rtype::SVCB | rtype::HTTPS);
-        let name = match is_target {
-            false => asked.clone(),
-            // The target of the record itself may have matched.
-            true if of_service => return None,
-            true => last_alias(self.answer, asked)?,
-        };
+        let name = self.blocked_name(asked, asked_type)?;
         if name.label_count() < labels {
             return None;
         }

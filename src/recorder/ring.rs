@@ -100,6 +100,8 @@ mod tests {
         Head {
             sinks: 1,
             address: Ipv4Addr::LOCALHOST.into(),
+            port: 53,
+            local: None,
             transport: Transport::Udp,
             outcome: None,
             rcode: None,

@@ -84,9 +84,10 @@ impl Tap {
                 }
             }
             // The name that the rule matched is found in the answer.
-            let answer = match query.outcome {
-                Some(Count::BlockedTarget) => query.response.unwrap_or_default(),
-                _ => &[],
+            let is_target = query.outcome == Some(Count::BlockedTarget);
+            let answer = match is_target || sinks & Sink::Dnstap.bit() != 0 {
+                true => query.response.unwrap_or_default(),
+                false => &[],
             };
             let source = matched
                 .map_or("", |matched| &matched.source.name)
@@ -97,6 +98,8 @@ impl Tap {
             let head = Head {
                 sinks,
                 address: query.client.address,
+                port: query.client.port,
+                local: query.client.local,
                 transport: query.client.transport,
                 outcome: query.outcome,
                 rcode: query.rcode(),

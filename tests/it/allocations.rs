@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::thread;
 
 use allocation_counter::measure;
-use tapis::config::recording::{QueryLog, Recording};
+use tapis::config::Recording;
+use tapis::config::recording::QueryLog;
 use tapis::policy::condition::{Condition, TypeSet};
 use tapis::policy::effect::Effect;
 use tapis::policy::rule::Scope;
@@ -163,6 +164,7 @@ fn a_worker_whose_queries_are_recorded_does_not_allocate() {
             file: Some(folder.path().join("queries.jsonl")),
             ..QueryLog::default()
         },
+        ..Recording::default()
     });
     until("it records", || recorder.is_on());
     let of = |rounds| {

@@ -53,6 +53,7 @@ fn the_shipped_file_documents_every_key() {
         "[state]",
         "[metrics]",
         "[query-log]",
+        "[dnstap]",
         "[guard]",
         "[[list]]",
         "[[feed]]",

@@ -1,0 +1,298 @@
+//! The connection to a dnstap receiver. Nothing here waits, except for the end of the stream.
+//!
+//! ```text
+//!   +--> waiting --> connecting --> READY sent --> streaming --+
+//!   |       ^            |              |             |        |
+//!   |       +------------+--------------+-------------+        | finish
+//!   |         error, with a longer pause each time             v
+//!   +---------------------------------------------------- STOP, FINISH
+//! ```
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::frames::{Control, control, take_control};
+use crate::config::dnstap::Receiver;
+
+/// The bytes that wait for the receiver. What does not fit is lost.
+const QUEUE: usize = 4 << 20;
+/// The pause after the first failure; it is doubled after each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long the receiver may take to connect and to accept the stream.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long the receiver may take to read the rest and to confirm the end.
+const FINISH: Duration = Duration::from_millis(300);
+
+/// The counts since they were last taken.
+#[derive(Default)]
+pub(super) struct Progress {
+    pub(super) sent: u64,
+    pub(super) lost: u64,
+    pub(super) errors: u64,
+}
+
+/// The connection.
+pub(super) struct Connection {
+    receiver: Receiver,
+    state: State,
+    pause: Duration,
+    /// Bytes to send, and the sizes of the records among them.
+    queue: VecDeque<u8>,
+    records: VecDeque<usize>,
+    /// The bytes of the first record that are sent already.
+    sent: usize,
+    progress: Progress,
+    problem: Option<String>,
+    /// Queries lost since the problem began.
+    lost: u64,
+}
+
+enum State {
+    Waiting {
+        until: Option<Instant>,
+    },
+    Handshake {
+        socket: Socket,
+        since: Instant,
+        is_ready_sent: bool,
+        received: Vec<u8>,
+    },
+    Streaming {
+        socket: Socket,
+    },
+}
+
+impl Connection {
+    pub(super) fn new(receiver: Receiver) -> Self {
+        Self {
+            receiver,
+            state: State::Waiting { until: None },
+            pause: FIRST_PAUSE,
+            queue: VecDeque::new(),
+            records: VecDeque::new(),
+            sent: 0,
+            progress: Progress::default(),
+            problem: None,
+            lost: 0,
+        }
+    }
+
+    /// Queues the frames of a record. Returns false if there is no room for them.
+    pub(super) fn queue(&mut self, frames: &[u8]) -> bool {
+        let is_down = self.problem.is_some() && matches!(self.state, State::Waiting { .. });
+        if is_down || self.queue.len() + frames.len() > QUEUE {
+            self.lost += 1;
+            return false;
+        }
+        self.queue.extend(frames);
+        self.records.push_back(frames.len());
+        true
+    }
+
+    /// The problem with it, a sentence.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.problem.as_ref().map(|why| {
+            let (receiver, lost) = (&self.receiver, self.lost);
+            format!(
+                "dnstap: no stream to {receiver}: {why}; {lost} queries are lost so far, and queries are answered \
+                 nevertheless: start the receiver, or change [dnstap]"
+            )
+        })
+    }
+
+    pub(super) fn take_progress(&mut self) -> Progress {
+        std::mem::take(&mut self.progress)
+    }
+
+    /// Connects, greets and sends as far as that is possible at once.
+    pub(super) fn advance(&mut self, now: Instant) {
+        if let Err(error) = self.try_advance(now) {
+            self.fail(&error, now);
+        }
+    }
+
+    fn try_advance(&mut self, now: Instant) -> io::Result<()> {
+        if let State::Waiting { until } = &self.state {
+            if until.is_some_and(|until| now < until) {
+                return Ok(());
+            }
+            self.state = State::Handshake {
+                socket: connect(&self.receiver)?,
+                since: now,
+                is_ready_sent: false,
+                received: Vec::new(),
+            };
+        }
+        if let State::Handshake {
+            socket,
+            since,
+            is_ready_sent,
+            received,
+        } = &mut self.state
+        {
+            if now.saturating_duration_since(*since) >= HANDSHAKE {
+                return Err(io::Error::new(
+                    ErrorKind::TimedOut,
+                    "it does not accept the stream",
+                ));
+            }
+            if let Some(error) = socket.take_error()? {
+                return Err(error);
+            }
+            if socket.peer_addr().is_err() {
+                // It is still connecting.
+                return Ok(());
+            }
+            if !*is_ready_sent {
+                // The buffer of a new socket has room.
+                socket.write_all(&control(Control::Ready))?;
+                *is_ready_sent = true;
+            }
+            read_available(socket, received)?;
+            match take_control(received).map_err(io::Error::other)? {
+                None => return Ok(()),
+                Some(Control::Accept) => socket.write_all(&control(Control::Start))?,
+                Some(_) => return Err(io::Error::other("the receiver does not accept the stream")),
+            }
+            self.start_streaming();
+        }
+        self.send()
+    }
+
+    fn start_streaming(&mut self) {
+        let state = std::mem::replace(&mut self.state, State::Waiting { until: None });
+        if let State::Handshake { socket, .. } = state {
+            self.state = State::Streaming { socket };
+        }
+        self.pause = FIRST_PAUSE;
+        if self.problem.take().is_some() {
+            let (receiver, lost) = (&self.receiver, self.lost);
+            tracing::info!(%receiver, lost, "the dnstap receiver is back");
+        }
+        self.lost = 0;
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let State::Streaming { socket } = &mut self.state else {
+            return Ok(());
+        };
+        let mut unexpected = Vec::new();
+        read_available(socket, &mut unexpected)?;
+        if !unexpected.is_empty() {
+            return Err(io::Error::other("the receiver ended the stream"));
+        }
+        while !self.queue.is_empty() {
+            let (bytes, _) = self.queue.as_slices();
+            let written = match socket.write(bytes) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.queue.drain(..written);
+            self.sent += written;
+            while let Some(first) = self.records.front().filter(|size| self.sent >= **size) {
+                self.sent -= first;
+                self.records.pop_front();
+                self.progress.sent += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, error: &io::Error, now: Instant) {
+        let receiver = &self.receiver;
+        if self.problem.is_none() {
+            tracing::error!(%receiver, %error, "no dnstap stream; tried again");
+        }
+        self.problem = Some(error.to_string());
+        self.progress.errors += 1;
+        self.drop_queue();
+        self.state = State::Waiting {
+            until: Some(now + self.pause),
+        };
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// Drops what was not sent. A new stream must not begin in the middle of a frame.
+    fn drop_queue(&mut self) {
+        let lost = self.records.len() as u64;
+        self.progress.lost += lost;
+        self.lost += lost;
+        self.queue.clear();
+        self.records.clear();
+        self.sent = 0;
+    }
+
+    /// Sends the rest, and ends the stream. Blocks for a moment at most.
+    pub(super) fn finish(&mut self) {
+        // A receiver that is gone has nothing to confirm.
+        let _ = self.try_finish();
+        self.drop_queue();
+        self.state = State::Waiting { until: None };
+    }
+
+    fn try_finish(&mut self) -> io::Result<()> {
+        let State::Streaming { socket } = &self.state else {
+            return Ok(());
+        };
+        socket.set_nonblocking(false)?;
+        socket.set_write_timeout(Some(FINISH))?;
+        socket.set_read_timeout(Some(FINISH))?;
+        let (first, second) = self.queue.as_slices();
+        let mut stream: &Socket = socket;
+        stream.write_all(first)?;
+        stream.write_all(second)?;
+        self.progress.sent += self.records.len() as u64;
+        self.queue.clear();
+        self.records.clear();
+        stream.write_all(&control(Control::Stop))?;
+        let mut received = Vec::new();
+        while take_control(&mut received)
+            .map_err(io::Error::other)?
+            .is_none()
+        {
+            let mut part = [0; 64];
+            match stream.read(&mut part)? {
+                0 => break,
+                length => received.extend(&part[..length]),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Begins to connect.
+fn connect(receiver: &Receiver) -> io::Result<Socket> {
+    let (domain, address) = match receiver {
+        Receiver::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+        Receiver::Tcp(address) => (Domain::for_address(*address), (*address).into()),
+    };
+    let socket = Socket::new(domain, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        Ok(()) | Err(_) => Ok(socket),
+    }
+}
+
+/// Appends the bytes that are there.
+fn read_available(socket: &mut Socket, received: &mut Vec<u8>) -> io::Result<()> {
+    let mut part = [0; 512];
+    match socket.read(&mut part) {
+        Ok(0) => Err(io::Error::other("the receiver closed the connection")),
+        Ok(length) => {
+            received.extend(&part[..length]);
+            Ok(())
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
