@@ -61,7 +61,7 @@ pub(super) fn validate(
         let strategy = selection::strategy(raw.strategy, findings);
         let servers = raw
             .servers
-            .and_then(|given| upstream::servers(given, findings));
+            .and_then(|given| upstream::servers(given, None, findings));
         let zones = zones(raw.zone?, &local, &mut known, findings);
         Some(Forward {
             line: raw.line,

@@ -28,6 +28,7 @@ pub mod local;
 mod local_record;
 pub mod metrics;
 pub mod moment;
+mod named;
 pub mod order;
 pub mod paths;
 pub mod pause;

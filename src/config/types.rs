@@ -350,6 +350,7 @@ impl Config {
             self.server.allow.clone_from(&overrides.allow);
         }
         if !overrides.upstream.is_empty() {
+            self.upstream.named.clear();
             self.upstream.servers = Some(overrides.upstream.clone());
         }
         if overrides.control.is_some() {

@@ -1,6 +1,7 @@
 //! The section `[upstream]`: the servers that queries are forwarded to, and the limits of queries to them.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,9 +9,12 @@ use std::time::Duration;
 
 use super::encryption::{self, Encryption};
 use super::findings::{Findings, quote};
+use super::named;
 use super::reader::{At, Reader, Strings};
 use super::selection::{self, Selection};
-use super::values::{file, number};
+use super::values::{each, file, non_empty_array, number};
+
+use crate::wire::name::Name;
 
 pub use super::address::ServerAddress;
 
@@ -24,8 +28,13 @@ const FEWEST_PORTS: usize = 1024;
 /// The servers that queries are forwarded to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// The servers: at least one, no duplicates; `None` means those of `resolv_conf`.
+    /// The servers at fixed addresses, no duplicates; `None` means those of `resolv_conf`. Together with `named` there is at
+    /// least one.
     pub servers: Option<Vec<UpstreamServer>>,
+    /// The servers that are given by name.
+    pub named: Vec<NamedServer>,
+    /// The servers that find the addresses of `named`: at least one if there are such servers.
+    pub bootstrap: Vec<ServerAddress>,
     /// The file that names the servers if `servers` does not; it is watched.
     pub resolv_conf: PathBuf,
     /// Local ports for queries, at least 1024.
@@ -51,6 +60,66 @@ pub struct UpstreamServer {
     pub random_case: bool,
     /// Whether queries use EDNS.
     pub edns: bool,
+}
+
+/// A server that is given by name in place of an address. The servers of `bootstrap` find its address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedServer {
+    /// Its place among all servers, counted from 0.
+    pub place: usize,
+    /// The name.
+    pub host: Name,
+    /// The server with an address that is to be replaced.
+    server: UpstreamServer,
+    text: String,
+}
+
+impl NamedServer {
+    /// Reads the text of a server with a name in place of its address; `None` if it is something else.
+    fn parse(text: &str) -> Option<Self> {
+        let (host, server) = named::parse(text)?;
+        Some(Self {
+            place: 0,
+            host,
+            server: server.parse().ok()?,
+            text: text.to_owned(),
+        })
+    }
+
+    /// The server at one of its addresses.
+    pub fn at(&self, ip: IpAddr) -> UpstreamServer {
+        let port = self.server.address.socket.port();
+        UpstreamServer {
+            address: ServerAddress::from(SocketAddr::new(ip, port)),
+            ..self.server.clone()
+        }
+    }
+
+    /// The server, with an address of documentation in place of its own.
+    pub fn server(&self) -> &UpstreamServer {
+        &self.server
+    }
+
+    /// The same server at another place, and asked as `server` is.
+    fn with(self, place: usize, server: UpstreamServer) -> Self {
+        Self {
+            place,
+            server,
+            ..self
+        }
+    }
+
+    /// Whether both are the same server.
+    fn is_like(&self, other: &Self) -> bool {
+        self.host == other.host && self.server.address == other.server.address
+    }
+}
+
+impl fmt::Display for NamedServer {
+    /// As it is written in the configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 impl FromStr for UpstreamServer {
@@ -98,6 +167,7 @@ impl From<ServerAddress> for UpstreamServer {
 #[derive(Default)]
 pub(super) struct Raw {
     servers: Option<RawServers>,
+    bootstrap: Option<Strings>,
     resolv_conf: Option<At<String>>,
     ports: Option<At<String>>,
     timeout_ms: Option<At<i64>>,
@@ -151,6 +221,7 @@ impl Raw {
     pub(super) fn read(table: &mut Reader<'_, '_>) -> Self {
         Self {
             servers: table.strings_or_tables("servers", SERVERS, RawServer::plain, RawServer::read),
+            bootstrap: table.strings("bootstrap"),
             resolv_conf: table.string("resolv-conf"),
             ports: table.string("ports"),
             timeout_ms: table.integer("timeout-ms"),
@@ -162,7 +233,17 @@ impl Raw {
 }
 
 pub(super) fn validate(raw: Raw, findings: &mut Findings) -> Upstream {
-    let servers = raw.servers.and_then(|given| servers(given, findings));
+    let bootstrap = non_empty_array(raw.bootstrap, findings);
+    let bootstrap = each(bootstrap, findings, str::parse::<ServerAddress>);
+    let bootstrap = bootstrap.unwrap_or_default();
+    let mut named = Vec::new();
+    let servers = raw.servers.and_then(|given| {
+        let names = Names {
+            found: &mut named,
+            has_bootstrap: !bootstrap.is_empty(),
+        };
+        servers(given, Some(names), findings)
+    });
     let timeout = timeout(raw.timeout_ms, findings);
     let waiting: usize = number(raw.waiting, 16..=65_535, findings).unwrap_or(8192);
     let per_client = number(raw.waiting_per_client, 1..=waiting, findings);
@@ -170,6 +251,8 @@ pub(super) fn validate(raw: Raw, findings: &mut Findings) -> Upstream {
     let resolv_conf = file(raw.resolv_conf, findings);
     Upstream {
         servers,
+        named,
+        bootstrap,
         resolv_conf: resolv_conf.unwrap_or_else(|| PathBuf::from(RESOLV_CONF)),
         ports: ports.unwrap_or(FIRST_PORT..=u16::MAX),
         timeout: timeout.unwrap_or(TIMEOUT),
@@ -179,8 +262,30 @@ pub(super) fn validate(raw: Raw, findings: &mut Findings) -> Upstream {
     }
 }
 
-/// The servers: at least one, no duplicates.
-pub(super) fn servers(given: RawServers, findings: &mut Findings) -> Option<Vec<UpstreamServer>> {
+/// Where servers that are given by name are added.
+pub(super) struct Names<'n> {
+    found: &'n mut Vec<NamedServer>,
+    has_bootstrap: bool,
+}
+
+impl Names<'_> {
+    /// Adds a server. False if it is a duplicate.
+    fn add(&mut self, named: NamedServer) -> bool {
+        let is_new = !self.found.iter().any(|known| known.is_like(&named));
+        if is_new {
+            self.found.push(named);
+        }
+        is_new
+    }
+}
+
+/// The servers at fixed addresses, no duplicates. Servers that are given by name are added to `names`, or reported if that
+/// is `None`. There must be at least one server.
+pub(super) fn servers(
+    given: RawServers,
+    mut names: Option<Names<'_>>,
+    findings: &mut Findings,
+) -> Option<Vec<UpstreamServer>> {
     if given.value.is_empty() {
         let key = given.key;
         let message = format!("{key} is empty, must name at least one: add one or leave {key} out");
@@ -192,14 +297,26 @@ pub(super) fn servers(given: RawServers, findings: &mut Findings) -> Option<Vec<
         let Some(text) = value.address else {
             continue;
         };
+        let named = names.as_ref().and_then(|_| NamedServer::parse(&text.value));
+        let has_bootstrap = names.as_ref().is_some_and(|names| names.has_bootstrap);
+        let parsed = match &named {
+            Some(named) if has_bootstrap => Ok(named.server().clone()),
+            Some(_) => text.value.parse::<UpstreamServer>().map_err(|refusal| {
+                format!("{refusal}, or set `bootstrap` to the addresses of servers that find it")
+            }),
+            None => text.value.parse::<UpstreamServer>(),
+        };
         let keys = [
             value.ca_file.as_ref().map(|at| (at.line, "ca-file")),
             value.pin.as_ref().map(|at| (at.line, "pin")),
         ];
         let authorities = file(value.ca_file, findings);
         let pins = value.pin.map(|pins| encryption::pins(pins, findings));
-        let refusal = match text.value.parse::<UpstreamServer>() {
-            Ok(server) if servers.iter().any(|known| known.address == server.address) => {
+        let refusal = match parsed {
+            Ok(server)
+                if named.is_none()
+                    && servers.iter().any(|known| known.address == server.address) =>
+            {
                 "which is a duplicate: remove it".to_owned()
             }
             Ok(mut server) => {
@@ -220,8 +337,19 @@ pub(super) fn servers(given: RawServers, findings: &mut Findings) -> Option<Vec<
                         }
                     }
                 }
-                servers.push(server);
-                continue;
+                match (named, &mut names) {
+                    (Some(named), Some(names)) => {
+                        let place = servers.len() + names.found.len();
+                        if names.add(named.with(place, server)) {
+                            continue;
+                        }
+                        "which is a duplicate: remove it".to_owned()
+                    }
+                    _ => {
+                        servers.push(server);
+                        continue;
+                    }
+                }
             }
             Err(refusal) => refusal,
         };

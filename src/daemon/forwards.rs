@@ -6,10 +6,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bootstrap::Means;
 use super::limits::Budget;
-use super::resolv_conf::ResolvConf;
 use super::target::{UpstreamError, target};
-use super::upstreams::{Upstreams, intake};
+use super::upstreams::{Source, Upstreams, intake};
 use crate::config::Config;
 use crate::config::selection::{Selection, Strategy};
 use crate::serve::cache::Cache;
@@ -120,8 +120,8 @@ impl Forwards {
 pub(super) struct OpenUpstreams {
     /// All pools; those of forwarded zones are not there yet.
     pub(super) forwards: ForwardSource,
-    /// The file to watch; `None` if the servers are from the configuration.
-    pub(super) file: Option<ResolvConf>,
+    /// Where servers come from that may change while the configuration stays.
+    pub(super) source: Option<Source>,
 }
 
 impl OpenUpstreams {
@@ -144,7 +144,18 @@ impl OpenUpstreams {
                 ports,
                 counters: Arc::clone(counters),
             },
-            file: upstreams.file,
+            source: upstreams.source,
+        }
+    }
+}
+
+impl OpenUpstreams {
+    /// Finds the addresses of servers that are given by name, for a short time.
+    pub(super) async fn find_names(&mut self) {
+        let means = self.forwards.means();
+        if let Some(Source::Names(names)) = &mut self.source {
+            names.find_first(&means).await;
+            self.forwards.pools.default_pool().replace(names.servers());
         }
     }
 }
@@ -158,6 +169,15 @@ pub(super) struct ForwardSource {
 }
 
 impl ForwardSource {
+    /// The means of further pools.
+    pub(super) fn means(&self) -> Means {
+        Means {
+            network: Arc::clone(&self.network),
+            ports: Arc::clone(&self.ports),
+            counters: Arc::clone(&self.counters),
+        }
+    }
+
     /// Sends the queries for forwarded zones to these servers from now on. Servers that stay keep their pool. For zones that
     /// get another pool, what the cache holds is not used any more.
     pub(super) fn replace(

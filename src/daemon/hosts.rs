@@ -1,4 +1,4 @@
-//! Resolves the hosts of URLs by the upstream servers, past the policy and the cache.
+//! Resolves the hosts of URLs, and of upstream servers, past the policy and the cache.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,30 +22,41 @@ impl Hosts for UpstreamHosts {
     fn addresses(&self, host: &Name) -> BoxFuture<'static, Result<Vec<IpAddr>, String>> {
         let (pools, host) = (Arc::clone(&self.0), host.clone());
         Box::pin(async move {
-            // One family may work while the other does not.
-            let (v4, v6) = tokio::join!(
-                resolve(&pools, &host, rtype::A),
-                resolve(&pools, &host, rtype::AAAA)
-            );
-            let found = [&v4, &v6].into_iter().flatten().flatten();
-            let found: Vec<_> = found.copied().collect();
-            match (found.is_empty(), v4.and(v6)) {
-                (false, _) => Ok(found),
-                (true, Err(why)) => Err(why),
-                (true, Ok(_)) => Err("the name does not exist, or has no address".to_owned()),
-            }
+            let (found, _) = addresses(&pools, &host).await?;
+            Ok(found)
         })
     }
 }
 
-/// The addresses of one family, at the end of the chain of aliases.
-async fn resolve(pools: &Pools, host: &Name, rtype: u16) -> Result<Vec<IpAddr>, String> {
+/// The addresses of a host, and for how many seconds they may be used.
+pub(super) async fn addresses(pools: &Pools, host: &Name) -> Result<(Vec<IpAddr>, u32), String> {
+    // One family may work while the other does not.
+    let (v4, v6) = tokio::join!(
+        resolve(pools, host, rtype::A),
+        resolve(pools, host, rtype::AAAA)
+    );
+    let found = [&v4, &v6].into_iter().flatten();
+    let found = found.filter(|(addresses, _)| !addresses.is_empty());
+    let ttl = found.clone().map(|(_, ttl)| *ttl).min();
+    let found = found.flat_map(|(addresses, _)| addresses.iter().copied());
+    let found: Vec<_> = found.collect();
+    match (ttl, v4.and(v6)) {
+        (Some(ttl), _) => Ok((found, ttl)),
+        (None, Err(why)) => Err(why),
+        (None, Ok(_)) => Err("the name does not exist, or has no address".to_owned()),
+    }
+}
+
+/// The addresses of one family, at the end of the chain of aliases, and their TTL.
+async fn resolve(pools: &Pools, host: &Name, rtype: u16) -> Result<(Vec<IpAddr>, u32), String> {
     let mut name = host.clone();
+    let mut ttl = u32::MAX;
     for _ in 0..ALIASES {
         let key = Key::of(&name, rtype);
         let pool = pools.of(&key);
         let answer = pool.ask(&key, None, None).await;
         let answer = answer.map_err(|_| "no upstream server answers for it".to_owned())?;
+        ttl = ttl.min(answer.ttl().unwrap_or(0));
         // What the servers of one zone say about names of another one does not count.
         if let Some(target) = pools.handed_off(&answer, pool.id()) {
             name = target;
@@ -54,7 +65,7 @@ async fn resolve(pools: &Pools, host: &Name, rtype: u16) -> Result<Vec<IpAddr>, 
         let addresses: Vec<_> = answer.addresses().collect();
         match last_target(&answer) {
             Some(target) if addresses.is_empty() && target != name => name = target,
-            _ => return Ok(addresses),
+            _ => return Ok((addresses, ttl)),
         }
     }
     Err(format!("it has more than {ALIASES} aliases"))

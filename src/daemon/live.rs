@@ -16,6 +16,7 @@ use super::recent_drops::RecentDrops;
 use super::upstream_blocks;
 use super::upstreams::{UpstreamSource, Upstreams, intake};
 use crate::config::Config;
+use crate::config::upstream::NamedServer;
 use crate::control::data_plane::{Change, DataPlane};
 use crate::control::gauges::Gauges;
 use crate::recorder::Recorder;
@@ -134,7 +135,10 @@ impl Parts {
         let is_same = {
             let current = self.config();
             let (now, next) = (&current.upstream, &config.upstream);
-            let is_same = now.servers == next.servers && now.resolv_conf == next.resolv_conf;
+            let is_same = now.servers == next.servers
+                && now.resolv_conf == next.resolv_conf
+                && now.named == next.named
+                && now.bootstrap == next.bootstrap;
             // If the listen addresses changed, an upstream server may now be this server itself.
             is_same && current.server.listen == config.server.listen && !is_any_encrypted(config)
         };
@@ -330,8 +334,10 @@ impl DataPlane for Live {
         };
         let mut changed = Vec::new();
         if is_any_encrypted(&config) {
-            let found = Upstreams::find(&config).map_err(|error| problem(&error))?;
-            if found.servers != parts.resolver.pools().default_pool().targets() {
+            let mut found = Upstreams::find(&config).map_err(|error| problem(&error))?;
+            let servers = parts.upstream_source.servers(&mut found);
+            let asked = parts.resolver.pools().default_pool().targets();
+            if servers.is_some_and(|servers| servers != asked) {
                 parts.upstream_source.replace(found);
                 changed.push("certificates of authorities of upstream.servers".to_owned());
             }
@@ -348,8 +354,10 @@ impl DataPlane for Live {
 
 /// Whether a server of `[upstream]` is asked by encrypted connections. The files of its authorities may have changed.
 fn is_any_encrypted(config: &Config) -> bool {
+    let named = config.upstream.named.iter().map(NamedServer::server);
     let servers = config.upstream.servers.iter().flatten();
     servers
+        .chain(named)
         .map(|server| &server.encryption)
         .any(Option::is_some)
 }

@@ -1,6 +1,7 @@
 //! Starts and stops the server.
 
 mod bind;
+mod bootstrap;
 mod clock;
 mod control;
 mod error;
@@ -128,7 +129,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let counters: Vec<Arc<Counters>> = (0..=workers).map(|_| Arc::default()).collect();
     let listening = bound.iter().map(|endpoint| endpoint.address.port());
     let shared_counters = &counters[workers];
-    let upstreams = OpenUpstreams::new(
+    let mut upstreams = OpenUpstreams::new(
         upstreams,
         &config,
         listening.collect(),
@@ -139,6 +140,8 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     upstreams
         .forwards
         .replace(&config, &forwards, Former::Go, &cache);
+    // Lists may have to be downloaded, for which the upstream servers are asked.
+    runtime.block_on(upstreams.find_names());
     let hosts = Arc::new(UpstreamHosts(Arc::clone(&upstreams.forwards.pools)));
     let loading = runtime.spawn_blocking(move || Control::start(boot, wall_clock, hosts));
     let Some(loaded) = runtime.block_on(signals.wait_for_the_lists(loading)) else {

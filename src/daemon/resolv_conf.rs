@@ -24,13 +24,17 @@ const PERIOD: Duration = Duration::from_secs(2);
 /// The maximum number of bytes read from the file.
 const SIZE_MAX: u64 = 64 * 1024;
 
-/// The current problem with the file, for `status`.
+/// The current problem with the source of the servers, for `status`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct FileProblem(Arc<Mutex<Option<String>>>);
+pub(super) struct SourceProblem(Arc<Mutex<Option<String>>>);
 
-impl FileProblem {
+impl SourceProblem {
     pub(super) fn current(&self) -> Option<String> {
         self.lock().clone()
+    }
+
+    pub(super) fn set(&self, problem: Option<String>) {
+        *self.lock() = problem;
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<String>> {
@@ -50,7 +54,7 @@ pub(super) struct ResolvConf {
     /// the file.
     is_incomplete: bool,
     servers: Vec<Target>,
-    problem: FileProblem,
+    problem: SourceProblem,
 }
 
 impl ResolvConf {
@@ -61,12 +65,12 @@ impl ResolvConf {
             bytes: None,
             is_incomplete: false,
             servers: Vec::new(),
-            problem: FileProblem::default(),
+            problem: SourceProblem::default(),
         }
     }
 
     /// The problem with the file.
-    pub(super) fn problem(&self) -> FileProblem {
+    pub(super) fn problem(&self) -> SourceProblem {
         self.problem.clone()
     }
 
@@ -164,7 +168,7 @@ impl ResolvConf {
     }
 
     fn set_problem(&self, problem: Option<String>) {
-        *self.problem.lock() = problem;
+        self.problem.set(problem);
     }
 
     /// Reads the file. Unless it is missing, an error is logged.

@@ -71,11 +71,16 @@ impl Service {
         let shared_counters = Arc::clone(&counters[workers]);
         let clock = Clock::start();
         let cache = Arc::new(cache);
-        let OpenUpstreams { forwards, file } = upstreams;
+        let OpenUpstreams { forwards, source } = upstreams;
         let pools = Arc::clone(&forwards.pools);
         let pool = Arc::clone(pools.default_pool());
-        let upstream_source =
-            UpstreamSource::start(pool.clone(), file, tracker.clone(), stop.clone());
+        let upstream_source = UpstreamSource::start(
+            pool.clone(),
+            source,
+            forwards.means(),
+            tracker.clone(),
+            stop.clone(),
+        );
         let shared = Shared {
             policy: control.reader(),
             cache: cache.clone(),

@@ -1,11 +1,12 @@
-//! The upstream servers, from the configuration or from resolv.conf.
+//! The upstream servers, from the configuration or from resolv.conf, and their changes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::resolv_conf::{FileProblem, ResolvConf};
+use super::bootstrap::{Bootstrap, FoundAddresses, Means};
+use super::resolv_conf::{ResolvConf, SourceProblem};
 use super::target::{DEFAULT_PLACE, UpstreamError, target};
 use crate::config::Config;
 use crate::serve::upstream::Pool;
@@ -16,12 +17,30 @@ use crate::sys::udp::Ports;
 use crate::tls::client::Authorities;
 use crate::wire::answer::Intake;
 
-/// The upstream servers, and the file that they are from.
+/// The upstream servers, and where they are from.
 #[derive(Debug)]
 pub(super) struct Upstreams {
     pub(super) servers: Vec<Target>,
-    /// The file to watch; `None` if the servers are from the configuration.
-    pub(super) file: Option<ResolvConf>,
+    /// Where other servers may come from; `None` if all are at fixed addresses.
+    pub(super) source: Option<Source>,
+}
+
+/// Where servers come from that may change while the configuration stays.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// The file that names them.
+    File(ResolvConf),
+    /// Their names.
+    Names(Bootstrap),
+}
+
+impl Source {
+    fn problem(&self) -> SourceProblem {
+        match self {
+            Self::File(file) => file.problem(),
+            Self::Names(names) => names.problem(),
+        }
+    }
 }
 
 impl Upstreams {
@@ -33,16 +52,18 @@ impl Upstreams {
             let servers = file.read_first()?;
             return Ok(Self {
                 servers,
-                file: Some(file),
+                source: Some(Source::File(file)),
             });
         };
         let mut authorities = Authorities::default();
         let targets = servers
             .iter()
             .map(|server| target(server, listen, DEFAULT_PLACE, &mut authorities));
+        let targets = targets.collect::<Result<Vec<_>, _>>()?;
+        let names = Bootstrap::new(config, intake(config), targets.clone(), authorities)?;
         Ok(Self {
-            servers: targets.collect::<Result<_, _>>()?,
-            file: None,
+            servers: targets,
+            source: names.map(Source::Names),
         })
     }
 
@@ -77,26 +98,29 @@ pub(super) fn intake(config: &Config) -> Intake {
     }
 }
 
-/// Replaces the servers of a pool when the configuration or resolv.conf changes.
+/// Replaces the servers of a pool when the configuration, resolv.conf, or the address of a name changes.
 pub(super) struct UpstreamSource {
     pool: Arc<Pool>,
     tracker: TaskTracker,
     stop: CancellationToken,
+    means: Means,
+    found: FoundAddresses,
     /// Locked while servers are replaced. Thus a file that is no longer watched can't replace the new servers.
     current: Arc<Mutex<Current>>,
 }
 
 struct Current {
-    /// Ends the task that watches the file.
+    /// Ends the task that watches the file, or follows the names.
     end: CancellationToken,
-    problem: Option<FileProblem>,
+    problem: Option<SourceProblem>,
 }
 
 impl UpstreamSource {
-    /// Watches `file` until `stop` is cancelled.
+    /// Follows `source` until `stop` is cancelled.
     pub(super) fn start(
         pool: Arc<Pool>,
-        file: Option<ResolvConf>,
+        source: Option<Source>,
+        means: Means,
         tracker: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -104,37 +128,56 @@ impl UpstreamSource {
             end: stop.child_token(),
             problem: None,
         };
-        let source = Self {
+        let this = Self {
             pool,
             tracker,
             stop,
+            means,
+            found: FoundAddresses::default(),
             current: Arc::new(Mutex::new(current)),
         };
-        source.follow(&mut source.lock(), file);
-        source
+        this.follow(&mut this.lock(), source);
+        this
     }
 
-    /// Replaces all servers.
-    pub(super) fn replace(&self, upstreams: Upstreams) {
+    /// Replaces all servers. If no address of the new ones is known yet, this waits until one is.
+    pub(super) fn replace(&self, mut upstreams: Upstreams) {
         let mut current = self.lock();
         current.end.cancel();
-        self.pool.replace(&upstreams.servers);
-        self.follow(&mut current, upstreams.file);
+        if let Some(servers) = self.servers(&mut upstreams) {
+            self.pool.replace(&servers);
+        }
+        self.follow(&mut current, upstreams.source);
     }
 
-    /// The problem with the file, if there is one.
+    /// The servers that can be asked now. `None` if all are given by name, and no address is known.
+    pub(super) fn servers(&self, upstreams: &mut Upstreams) -> Option<Vec<Target>> {
+        let Some(Source::Names(names)) = &mut upstreams.source else {
+            return Some(upstreams.servers.clone());
+        };
+        names.adopt(&self.found);
+        Some(names.servers().to_vec()).filter(|servers| !servers.is_empty())
+    }
+
+    /// The problem with the file or the names, if there is one.
     pub(super) fn problem(&self) -> Option<String> {
-        self.lock().problem.as_ref().and_then(FileProblem::current)
+        self.lock()
+            .problem
+            .as_ref()
+            .and_then(SourceProblem::current)
     }
 
-    fn follow(&self, current: &mut Current, file: Option<ResolvConf>) {
+    fn follow(&self, current: &mut Current, source: Option<Source>) {
         *current = Current {
             end: self.stop.child_token(),
-            problem: file.as_ref().map(ResolvConf::problem),
+            problem: source.as_ref().map(Source::problem),
         };
-        let Some(file) = file else {
+        let Some(mut source) = source else {
             return;
         };
+        if let Source::Names(names) = &mut source {
+            names.adopt(&self.found);
+        }
         let (pool, end) = (Arc::clone(&self.pool), current.end.clone());
         let (all, ended) = (Arc::clone(&self.current), end.clone());
         let replace = move |servers: &[Target]| {
@@ -143,7 +186,16 @@ impl UpstreamSource {
                 pool.replace(servers);
             }
         };
-        let follow = async move { end.run_until_cancelled(file.follow(replace)).await };
+        let means = self.means.clone();
+        let follow = async move {
+            let follow = async {
+                match source {
+                    Source::File(file) => file.follow(replace).await,
+                    Source::Names(names) => names.follow(means, replace).await,
+                }
+            };
+            end.run_until_cancelled(follow).await;
+        };
         self.tracker.spawn(follow);
     }
 

@@ -73,5 +73,6 @@ mod support;
 mod swap;
 mod transfers;
 mod upstream_blocks;
+mod upstream_names;
 mod upstreams;
 mod zone_precedence;

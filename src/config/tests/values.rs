@@ -360,3 +360,58 @@ fn a_wildcard_address_excludes_others_with_its_port() {
         );
     }
 }
+
+#[test]
+fn servers_that_are_given_by_name_need_bootstrap_servers() {
+    let config = valid(
+        "[upstream]\nservers = [\"192.0.2.53\", \"Resolver.example\", \"192.0.2.54\", \"resolver.example:5300\"]\n\
+         bootstrap = [\"192.0.2.9\", \"[2001:db8::9]:5300\"]",
+    );
+    let upstream = config.upstream;
+    let named: Vec<_> = upstream
+        .named
+        .iter()
+        .map(|of| (of.place, of.to_string()))
+        .collect();
+    let expected = [(1, "Resolver.example"), (3, "resolver.example:5300")];
+    assert_eq!(
+        named,
+        expected.map(|(place, text)| (place, text.to_owned()))
+    );
+    let address = |of: usize| {
+        let server = upstream.named[of].at([192, 0, 2, 7].into());
+        server.address.to_string()
+    };
+    assert_eq!(
+        (address(0), address(1)),
+        ("192.0.2.7:53".to_owned(), "192.0.2.7:5300".to_owned())
+    );
+    assert_eq!(upstream.servers.expect("two").len(), 2);
+    assert_eq!(upstream.bootstrap.len(), 2);
+    let bootstrap = "bootstrap = [\"192.0.2.9\"]";
+    for (text, problem) in [
+        (
+            "servers = [\"resolver.example\"]".to_owned(),
+            "2: servers holds \"resolver.example\", which is a name, and only addresses can be used: write its address, \
+             or set `bootstrap` to the addresses of servers that find it",
+        ),
+        (
+            format!("servers = [\"a.example\", \"a.example:53\"]\n{bootstrap}"),
+            "2: servers holds \"a.example:53\", which is a duplicate: remove it",
+        ),
+        (
+            format!("servers = [\"resolver\"]\n{bootstrap}"),
+            "2: servers holds \"resolver\", which is a name, and only addresses can be used: write its address",
+        ),
+        (
+            "bootstrap = [\"a.example\"]".to_owned(),
+            "2: bootstrap holds \"a.example\", which is a name, and only addresses can be used: write its address",
+        ),
+        (
+            format!("{bootstrap}\n[[forward]]\nzone = \"corp.example\"\nservers = [\"a.example\"]"),
+            "5: servers holds \"a.example\", which is a name, and only addresses can be used: write its address",
+        ),
+    ] {
+        assert_eq!(problems(&format!("[upstream]\n{text}")), [problem]);
+    }
+}

@@ -67,7 +67,11 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
     set("special-use.use-application-dns", value(canary));
     if let Some(servers) = &config.upstream.servers {
         let servers = servers.iter().map(ToString::to_string);
-        set("upstream.servers", value(servers.collect::<Vec<_>>()));
+        let named = config.upstream.named.iter().map(ToString::to_string);
+        set(
+            "upstream.servers",
+            value(servers.chain(named).collect::<Vec<_>>()),
+        );
     }
     let cache = &config.cache;
     set("cache.min-ttl-secs", value(cache.min_ttl_secs));

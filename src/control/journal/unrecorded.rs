@@ -53,7 +53,9 @@ pub(super) fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'s
             server.tcp_connections_per_client, next_server.tcp_connections_per_client;
         "server.tcp-idle-secs": server.tcp_idle, next_server.tcp_idle;
         "server.discard-ms": server.discard, next_server.discard;
-        "upstream.servers": upstream.servers, next_upstream.servers;
+        "upstream.servers":
+            (&upstream.servers, &upstream.named), (&next_upstream.servers, &next_upstream.named);
+        "upstream.bootstrap": upstream.bootstrap, next_upstream.bootstrap;
         "upstream.resolv-conf": upstream.resolv_conf, next_upstream.resolv_conf;
         "upstream.ports": upstream.ports, next_upstream.ports;
         "upstream.timeout-ms": upstream.timeout, next_upstream.timeout;
