@@ -45,6 +45,8 @@ counts! {
     Any = "any",
     /// Answers from the cache.
     CacheHits = "cache_hits",
+    /// Queries for which upstream was to be asked, because the cache had no answer within its TTL.
+    CacheMisses = "cache_misses",
     /// Answers from upstream.
     Resolved = "resolved",
     /// Stale answers.
@@ -226,6 +228,22 @@ pub const LATENCY_BOUNDS: [f64; 14] = [
 /// The number of lists and of authorities' blocking orders whose hits are counted separately.
 pub const LISTS: usize = 1 << u16::BITS;
 
+/// Slots below this have a counter for each of [`ACTIONS`]. They are for lists and feeds, whose rules may have several.
+pub const SLOTS_WITH_ACTIONS: usize = 1024;
+
+/// What a rule does, in the order of the indices that [`Counters::bump_list`] takes.
+pub const ACTIONS: [&str; 8] = [
+    "nxdomain", "nodata", "sinkhole", "refused", "drop", "records", "cname", "tcp-only",
+];
+
+/// The counter of a slot and an action.
+fn list_counter(slot: usize, action: usize) -> usize {
+    match slot < SLOTS_WITH_ACTIONS {
+        true => slot * ACTIONS.len() + action,
+        false => slot + SLOTS_WITH_ACTIONS * (ACTIONS.len() - 1),
+    }
+}
+
 /// One thread's counters. They share no cache line with those of another.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -248,7 +266,9 @@ impl Default for Counters {
                 TRANSPORTS.len()],
             latency: [const { AtomicU64::new(0) }; LATENCY_BOUNDS.len() + 1],
             latency_micros: AtomicU64::new(0),
-            lists: (0..LISTS).map(|_| AtomicU64::new(0)).collect(),
+            lists: (0..list_counter(LISTS, 0))
+                .map(|_| AtomicU64::new(0))
+                .collect(),
         }
     }
 }
@@ -278,10 +298,11 @@ impl Counters {
         self.queries[transport][class][outcome].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a hit of the list or order with this slot.
+    /// Counts a hit of the list or order with this slot, by the index of the action in [`ACTIONS`].
     #[inline]
-    pub fn bump_list(&self, slot: u16) {
-        self.lists[usize::from(slot)].fetch_add(1, Ordering::Relaxed);
+    pub fn bump_list(&self, slot: u16, action: usize) {
+        let counter = list_counter(usize::from(slot), action);
+        self.lists[counter].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts an answer from upstream by its latency.
@@ -379,13 +400,43 @@ pub fn sums<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Sums {
     }
 }
 
-/// Adds up the hits of lists and orders, by slot.
-pub fn list_sums<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Vec<u64> {
-    let of_slot = |slot: usize| {
-        let all = all.clone();
-        all.map(|c| c.lists[slot].load(Ordering::Relaxed)).sum()
-    };
-    (0..LISTS).map(of_slot).collect()
+/// The hits of lists and orders of all threads together.
+#[derive(Clone, Debug)]
+pub struct ListSums(Vec<u64>);
+
+impl ListSums {
+    /// The sums of the counters of all threads.
+    pub fn new<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Self {
+        let sum = |at: usize| {
+            let all = all.clone();
+            all.map(|c| c.lists[at].load(Ordering::Relaxed)).sum()
+        };
+        Self((0..list_counter(LISTS, 0)).map(sum).collect())
+    }
+
+    /// The hits by slot.
+    pub fn by_slot(&self) -> Vec<u64> {
+        let (with_actions, others) = self.0.split_at(list_counter(SLOTS_WITH_ACTIONS, 0));
+        let sums = with_actions.chunks(ACTIONS.len());
+        let sums = sums.map(|of_slot| of_slot.iter().sum());
+        sums.chain(others.iter().copied()).collect()
+    }
+
+    /// The hits of one slot, by the name of the action; `None` if they are not counted by action.
+    pub fn by_action(&self, slot: usize) -> Option<impl Iterator<Item = (&'static str, u64)>> {
+        let first = list_counter(slot, 0);
+        let hits = self.0.get(first..first + ACTIONS.len())?;
+        let named = ACTIONS.into_iter().zip(hits.iter().copied());
+        (slot < SLOTS_WITH_ACTIONS).then_some(named)
+    }
+
+    /// The hits of one slot.
+    pub fn of(&self, slot: usize) -> u64 {
+        match self.by_action(slot) {
+            Some(hits) => hits.map(|(_, hits)| hits).sum(),
+            None => self.0.get(list_counter(slot, 0)).copied().unwrap_or(0),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -398,15 +449,21 @@ mod tests {
         for counters in &all {
             counters.bump_query(0, Some(28), Some(Count::Blocked));
             counters.bump_query(1, Some(13), None);
-            counters.bump_list(7);
+            counters.bump_list(7, 2);
             counters.upstream_took(Duration::from_micros(250));
         }
         all[1].bump_query(0, Some(65_535), Some(Count::Blocked));
         all[1].bump_query(0, None, Some(Count::Short));
         all[1].bump(Count::KernelDrops);
         all[1].upstream_took(Duration::from_secs(9));
-        all[1].bump_list(u16::MAX);
-        let lists = list_sums(all.iter());
+        all[1].bump_list(u16::MAX, 4);
+        let by_action = ListSums::new(all.iter());
+        let of_7 = by_action.by_action(7).expect("counted by action");
+        assert_eq!(of_7.collect::<Vec<_>>()[2], ("sinkhole", 2));
+        assert!(by_action.by_action(65_535).is_none());
+        assert_eq!((by_action.of(7), by_action.of(65_535)), (2, 1));
+        let lists = by_action.by_slot();
+        assert_eq!(lists.len(), LISTS);
         let sums = sums(all.iter());
         let of = |name| {
             sums.types

@@ -1,12 +1,14 @@
 //! The figures of the control plane for monitoring. The control loop publishes them, so that a reader never waits for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 
 use crate::config::order::State;
+use crate::policy::rule::Action;
 
 /// Where the figures are published. There are none before the first, and while no metrics are served.
 pub type PublishedFigures = Arc<ArcSwapOption<Figures>>;
@@ -33,6 +35,62 @@ pub struct Figures {
     pub alarms: u64,
     /// Keys of the configuration in force that need a restart.
     pub restart: u64,
+    /// The work of the compiler.
+    pub compile: Work,
+    /// The work of putting generations in force.
+    pub publish: Work,
+    /// Reloads without a problem, and those with problems.
+    pub reloads: [u64; 2],
+    /// Where the hits of each source are counted.
+    pub hits: Arc<Vec<HitFigures>>,
+    /// When these figures were published.
+    pub at: Timestamp,
+}
+
+/// How often something was done, and how long it took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// How often.
+    pub runs: u64,
+    /// The time of the last run.
+    pub last: Duration,
+    /// The time of all runs.
+    pub total: Duration,
+}
+
+impl Work {
+    /// Adds a run.
+    pub(crate) fn add(&mut self, took: Duration) {
+        self.runs += 1;
+        self.last = took;
+        self.total += took;
+    }
+}
+
+/// Where the hits of a source are counted, or those of all orders of an authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HitFigures {
+    /// `list`, `feed` or `authority`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Whether queries were only counted, as it is paused or disabled, and not blocked.
+    pub is_logged_only: bool,
+    /// Its action, for counters that do not tell actions apart.
+    pub action: Action,
+    /// The slots of its counters.
+    pub slots: Vec<usize>,
+}
+
+/// Publishes figures, and keeps the part of them that only changes with a generation.
+#[derive(Debug, Default)]
+pub(crate) struct FiguresPublisher {
+    /// Where they are published.
+    pub(crate) published: PublishedFigures,
+    /// Where hits are counted, and the generation of that.
+    pub(crate) hits: (u64, Arc<Vec<HitFigures>>),
+    /// The slots of the orders of each authority, also of orders that are gone: a sum of counters must not decrease.
+    pub(crate) authorities: BTreeMap<String, BTreeSet<usize>>,
 }
 
 /// An image.

@@ -33,7 +33,7 @@ use self::admin::hits::Hits;
 use self::admin::requests::Requests;
 use self::compile::queue::CompileQueue;
 use self::configuration::Configuration;
-use self::figures::PublishedFigures;
+use self::figures::FiguresPublisher;
 use self::guard::policy::GuardPolicy;
 use self::local_names::LocalSources;
 use self::persist::image_store::ImageStore;
@@ -74,7 +74,7 @@ pub struct Control {
     pub(crate) record: Record,
     /// The numbers of hits of lists and orders.
     pub(crate) hits: Hits,
-    pub(crate) figures: PublishedFigures,
+    pub(crate) figures: FiguresPublisher,
 }
 
 impl Control {
@@ -104,7 +104,7 @@ impl Control {
             rollback: Rollback::new(),
             record: Record::default(),
             hits,
-            figures: PublishedFigures::default(),
+            figures: FiguresPublisher::default(),
         };
         let now = control.scheduler.now();
         let labels = control.lists.labels();

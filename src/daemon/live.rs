@@ -26,7 +26,7 @@ use crate::serve::pace::Pace;
 use crate::serve::resolver::Resolver;
 use crate::serve::transport::stream::Streams;
 use crate::serve::upstream::state::ServerState;
-use crate::stats::{Counters, list_sums, sums};
+use crate::stats::{Counters, ListSums, sums};
 use crate::sys::process::user_id;
 use crate::sys::udp::Ports;
 
@@ -222,6 +222,7 @@ impl Plane for Parts {
         let (entries, bytes) = self.cache.size();
         PlaneState {
             sums: sums(self.counters()),
+            hits: ListSums::new(self.counters()),
             servers,
             waiting: self.resolver.waiting(),
             tcp_connections: self.streams.connections.in_use(),
@@ -229,6 +230,7 @@ impl Plane for Parts {
                 entries,
                 bytes,
                 capacity: self.cache.capacity(),
+                evictions: self.cache.evictions(),
             },
             alarms: self.problems().len() as u64,
         }
@@ -264,7 +266,7 @@ impl DataPlane for Live {
             cache_entries,
             cache_octets,
             recording: parts.recorder.report(),
-            list_hits: list_sums(parts.counters()),
+            list_hits: ListSums::new(parts.counters()).by_slot(),
             ..from_sums(sums(parts.counters()))
         }
     }

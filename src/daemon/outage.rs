@@ -156,6 +156,7 @@ pub(super) fn describe_servers(servers: &[ServerState]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::upstream::traffic::TrafficCounts;
     use crate::serve::upstream::{BlockCounts, FailureCounts};
     use crate::wire::ask::Dialect;
 
@@ -177,6 +178,7 @@ mod tests {
             problem: None,
             failures: FailureCounts::default(),
             blocks: BlockCounts::default(),
+            traffic: TrafficCounts::default(),
         }
     }
 

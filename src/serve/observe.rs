@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::client::Client;
 use crate::policy::decide::Matched;
 use crate::policy::ranking::Hit;
+use crate::policy::rule::{Action, EffectAnswer};
 use crate::policy::snapshot::Snapshot;
 use crate::stats::{Count, Counters};
 use crate::wire::name::Name;
@@ -105,6 +106,22 @@ impl Finished<'_> {
     }
 }
 
+/// The index of a rule's action in [`ACTIONS`](crate::stats::ACTIONS).
+fn action(matched: &Matched<'_>) -> usize {
+    match &matched.blocking.effect_answer {
+        Some(EffectAnswer::Records(_)) => 5,
+        Some(EffectAnswer::Cname { .. }) => 6,
+        Some(EffectAnswer::TcpOnly) => 7,
+        None => match matched.blocking.action {
+            Action::Nxdomain => 0,
+            Action::Nodata => 1,
+            Action::Sinkhole => 2,
+            Action::Refused => 3,
+            Action::Drop => 4,
+        },
+    }
+}
+
 impl Observer for Counters {
     #[inline]
     fn finished(&self, query: &Finished<'_>) {
@@ -112,7 +129,7 @@ impl Observer for Counters {
         self.bump_query(query.client.transport.index(), rtype, query.outcome);
         for matched in [query.matched(), query.would_block()].into_iter().flatten() {
             if let Some(list) = query.snapshot.slot(&matched) {
-                self.bump_list(list);
+                self.bump_list(list, action(&matched));
             }
         }
     }

@@ -51,6 +51,8 @@ pub(crate) struct Requests {
     rollback: Option<RollbackWaiter>,
     /// Pauses and resumes that are in force, and wait for the disk.
     pub(crate) pauses: Vec<WaitingPause>,
+    /// Answered reloads without a problem, and those with problems.
+    pub(crate) reloads: [u64; 2],
 }
 
 /// A request for a rollback or a release whose files are being read and written.
@@ -68,6 +70,7 @@ impl Requests {
             open: Vec::new(),
             rollback: None,
             pauses: Vec::new(),
+            reloads: [0; 2],
         }
     }
 
@@ -169,6 +172,7 @@ impl Requests {
 
     /// Answers a request that can't be carried out.
     pub(crate) fn reject(&mut self, request: QueuedRequest, why: &str) {
+        let is_reload = matches!(request, QueuedRequest::Reload(..));
         let (what, cause, reply) = match request {
             QueuedRequest::Reload(_, cause, reply) => ("not reloaded", cause, reply),
             QueuedRequest::Rollback(_, cause, reply) => ("not rolled back", cause, Some(reply)),
@@ -176,6 +180,7 @@ impl Requests {
         tracing::error!(why, "{what}");
         let mut open = OpenRequest::new(cause, reply);
         open.report.problems.push(format!("{what}: {why}"));
+        open.is_reload = is_reload;
         self.open.push(open);
     }
 
@@ -210,6 +215,9 @@ impl Requests {
             let (loaded, changed) = (report.loaded.join(", "), report.changed.join(", "));
             let (generation, failed) = (state.generation, report.problems.len());
             tracing::info!(generation, failed, loaded, changed, "reloaded");
+            if open.is_reload {
+                self.reloads[usize::from(failed > 0)] += 1;
+            }
             if let Some(reply) = open.reply {
                 // The client may have left.
                 let _ = reply.send(open.report);

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::job::{CompileError, Compiled, Job, NewBase};
 use crate::config::List;
+use crate::control::figures::Work;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::persist::image_store::ImageStore;
 use crate::control::sources::feeds::spool::SpooledTransfer;
@@ -82,6 +83,8 @@ pub(crate) struct CompileQueue {
     pub(crate) compiled: (mpsc::Sender<Compiled>, mpsc::Receiver<Compiled>),
     /// The new base, until it comes into force.
     pub(crate) base: Option<NewBase>,
+    /// How often it compiled, and how long.
+    pub(crate) work: Work,
 }
 
 /// The compilation under way.
@@ -94,6 +97,7 @@ enum Progress {
         /// The zone that it reads while it arrives.
         transfer: Option<SpooledTransfer>,
         cancel: CancellationToken,
+        since: Instant,
     },
 }
 
@@ -134,6 +138,7 @@ impl CompileQueue {
             progress: Progress::Idle,
             compiled: mpsc::channel(1),
             base: None,
+            work: Work::default(),
         }
     }
 
@@ -230,6 +235,7 @@ impl CompileQueue {
             epoch,
             transfer: job.wanted.iter().find_map(|wanted| wanted.transfer.clone()),
             cancel: cancel.clone(),
+            since: Instant::now(),
         };
         let send = self.compiled.0.clone();
         let (wanted, moved) = (job.wanted.clone(), job.moved.clone());
@@ -336,6 +342,9 @@ impl CompileQueue {
         delta_rules: u64,
     ) -> Vec<LoadResult> {
         let ended = std::mem::replace(&mut self.progress, Progress::Idle);
+        if let Progress::Compiling { since, .. } = ended {
+            self.work.add(since.elapsed());
+        }
         let gone = |wanted: &Wanted| LoadResult::Gone(wanted.ticket);
         if matches!(ended, Progress::Compiling { epoch: began, .. } if began != epoch) {
             return compiled.wanted.iter().map(gone).collect();

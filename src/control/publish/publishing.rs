@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use crate::config::order::State;
 use crate::config::paths::legible;
 use crate::control::data_plane::Following;
+use crate::control::figures::Work;
 use crate::control::journal::entry::Cause;
 use crate::control::publish::order_changes::OrderStates;
 use crate::control::publish::slots::Slots;
@@ -43,6 +44,8 @@ pub(crate) struct Publication {
     /// The states of orders that were logged.
     order_states: OrderStates,
     pub(crate) plane: Following,
+    /// How often a generation was put in force, and how long that took.
+    pub(crate) work: Work,
 }
 
 impl Publication {
@@ -57,6 +60,7 @@ impl Publication {
             slots: Slots::default(),
             order_states: OrderStates::default(),
             plane: Following::default(),
+            work: Work::default(),
         }
     }
 

@@ -7,18 +7,20 @@ use jiff::Timestamp;
 use crate::config::Content;
 use crate::config::order::State;
 use crate::control::Control;
-use crate::control::figures::{Figures, ImageFigures, PublishedFigures, SourceFigures};
+use crate::control::figures::{Figures, HitFigures, ImageFigures, PublishedFigures, SourceFigures};
 use crate::control::gauges::Gauges;
 use crate::control::list_file::signature::Signature;
 use crate::control::sources::feeds::report::FeedReport;
 use crate::control::sources::lists::state::ListState;
 use crate::control::steps::status;
+use crate::policy::image::Image;
+use crate::policy::rule::Source;
 
 impl Control {
     /// Publishes the figures for monitoring there.
     #[must_use]
     pub fn with_figures(mut self, figures: PublishedFigures) -> Self {
-        self.figures = figures;
+        self.figures.published = figures;
         self
     }
 
@@ -28,9 +30,69 @@ impl Control {
     }
 
     /// Publishes the present figures, if metrics are served.
-    pub(crate) fn publish_figures(&self) {
-        let figures = self.is_monitored().then(|| Arc::new(figures(self)));
-        self.figures.store(figures);
+    pub(crate) fn publish_figures(&mut self) {
+        if !self.is_monitored() {
+            return self.figures.published.store(None);
+        }
+        if self.figures.hits.0 != self.generation() {
+            self.figures.hits = (self.generation(), Arc::new(self.hit_figures()));
+        }
+        self.figures.published.store(Some(Arc::new(figures(self))));
+    }
+
+    /// Where the hits of each source are counted. Looks every order up, so it is done only once for a generation.
+    fn hit_figures(&mut self) -> Vec<HitFigures> {
+        let slots = &self.publication.slots;
+        let mut all = Vec::new();
+        for list in &self.lists.active {
+            let source = &list.source;
+            let kind = match list.config.content {
+                Content::Transferred => "feed",
+                _ => "list",
+            };
+            let paused = Source {
+                paused: true,
+                ..Source::clone(source)
+            };
+            let unpaused = Source {
+                paused: false,
+                ..Source::clone(source)
+            };
+            let names = [
+                (unpaused.hits_name(), source.is_disabled()),
+                (paused.hits_name(), true),
+            ];
+            let known = names
+                .into_iter()
+                .filter_map(|(name, is_logged_only)| Some((slots.known(&name)?, is_logged_only)));
+            for (slot, is_logged_only) in known {
+                all.push(HitFigures {
+                    kind,
+                    name: source.name.clone(),
+                    is_logged_only,
+                    action: source.blocking.action,
+                    slots: vec![slot],
+                });
+            }
+        }
+        for known in self.scheduler.registry.known() {
+            let order = known.order;
+            if let Some(slot) = slots.known(&format!("{}{}", Source::ORDER, order.id)) {
+                let name = order.authority.name.clone();
+                let of_authority = self.figures.authorities.entry(name).or_default();
+                of_authority.insert(slot);
+            }
+        }
+        let action = self.configuration.current.orders.blocking.action;
+        let authorities = self.figures.authorities.iter();
+        all.extend(authorities.map(|(name, slots)| HitFigures {
+            kind: "authority",
+            name: name.clone(),
+            is_logged_only: false,
+            action,
+            slots: slots.iter().copied().collect(),
+        }));
+        all
     }
 }
 
@@ -42,7 +104,7 @@ fn figures(control: &Control) -> Figures {
         ("orders", &images.orders),
     ];
     let image = |(name, image): (&'static str, &Option<_>)| {
-        let image: &Arc<crate::policy::image::Image> = image.as_ref()?;
+        let image: &Arc<Image> = image.as_ref()?;
         Some(ImageFigures {
             name,
             rules: image.facts().rules,
@@ -66,6 +128,11 @@ fn figures(control: &Control) -> Figures {
             .collect(),
         alarms: status::alarms(control, &Gauges::default()).len() as u64,
         restart: restart.len() as u64,
+        compile: control.compiler.work,
+        publish: control.publication.work,
+        reloads: control.requests.reloads,
+        hits: Arc::clone(&control.figures.hits.1),
+        at: Timestamp::now(),
         ..Figures::default()
     };
     count_orders(control, &mut figures);

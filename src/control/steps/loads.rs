@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::time::Instant;
 
 use crate::config::paths::legible;
 use crate::control::Control;
@@ -240,6 +241,7 @@ impl Control {
 
     /// Publishes a snapshot of the sources in force, as the next generation.
     pub(crate) fn publish(&mut self) {
+        let began = Instant::now();
         self.scheduler.advance();
         let lists = self.lists.sources();
         let sources = self.scheduler.sources().iter().cloned().chain(lists);
@@ -287,5 +289,6 @@ impl Control {
         self.publication.publish(next, states);
         self.record.generation = generation;
         self.files.refresh();
+        self.publication.work.add(began.elapsed());
     }
 }

@@ -261,6 +261,16 @@ pub(super) fn write_cache(plane: &PlaneState, writer: &mut Writer<'_>) -> fmt::R
         plane.count(Count::Stale),
     )?;
     writer.counter(
+        "cache_misses",
+        "Queries for which upstream was to be asked, because the cache had no answer within its TTL.",
+        plane.count(Count::CacheMisses),
+    )?;
+    writer.counter(
+        "cache_evictions",
+        "Answers that were evicted to make room.",
+        plane.cache.evictions,
+    )?;
+    writer.counter(
         "cache_prefetches",
         "Popular answers that were refreshed before they expired.",
         plane.count(Count::Prefetched),

@@ -99,6 +99,9 @@ impl Collector for Page {
         if let Some(figures) = &figures {
             let others = plane.as_ref().map_or(0, |plane| plane.alarms);
             policy::write(figures, others, writer)?;
+            if let Some(plane) = &plane {
+                policy::write_hits(figures, &plane.hits, writer)?;
+            }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The state of the data plane, as far as metrics show it.
 
 use crate::serve::upstream::state::ServerState;
-use crate::stats::{Count, Sums};
+use crate::stats::{Count, ListSums, Sums};
 
 /// A running data plane.
 pub(crate) trait Plane: Send + Sync {
@@ -16,6 +16,8 @@ pub(crate) trait Plane: Send + Sync {
 pub(crate) struct PlaneState {
     /// The sums of the counters of all threads.
     pub(crate) sums: Sums,
+    /// The hits of lists and orders.
+    pub(crate) hits: ListSums,
     /// The upstream servers.
     pub(crate) servers: Vec<ServerFigures>,
     /// Queries that wait for upstream.
@@ -45,6 +47,8 @@ pub(crate) struct CacheFigures {
     pub(crate) bytes: u64,
     /// The memory that they may take, in bytes.
     pub(crate) capacity: u64,
+    /// How many answers were evicted to make room.
+    pub(crate) evictions: u64,
 }
 
 impl PlaneState {

@@ -1,5 +1,6 @@
 //! Metrics of the policy: generation, images, sources, orders, alarms.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -7,7 +8,8 @@ use prometheus_client::registry::Unit;
 
 use super::families::{NONE, Writer};
 use crate::config::order::State;
-use crate::control::figures::{Figures, SourceFigures};
+use crate::control::figures::{Figures, HitFigures, SourceFigures};
+use crate::stats::ListSums;
 
 /// Writes the figures of the control plane. `alarms` is the number of alarms of the data plane.
 pub(super) fn write(figures: &Figures, alarms: u64, writer: &mut Writer<'_>) -> fmt::Result {
@@ -43,8 +45,101 @@ pub(super) fn write(figures: &Figures, alarms: u64, writer: &mut Writer<'_>) -> 
         "Keys of the configuration that changed and need a restart.",
         figures.restart as f64,
     )?;
+    write_work(figures, writer)?;
     write_sources(figures, writer)?;
     write_orders(figures, writer)
+}
+
+fn write_work(figures: &Figures, writer: &mut Writer<'_>) -> fmt::Result {
+    let ago = Timestamp::now().duration_since(figures.at);
+    writer.gauges(
+        "control_figures_age",
+        "Time since the control loop published the figures of the policy; it does so each second.",
+        Some(Unit::Seconds),
+        [(NONE, ago.as_secs_f64().max(0.0))],
+    )?;
+    let works = || [("compile", figures.compile), ("publish", figures.publish)];
+    writer.counters(
+        "policy_runs",
+        "Runs of the compiler, and generations that were put in force.",
+        None,
+        works().map(|(work, figures)| ([("work", work)], figures.runs)),
+    )?;
+    let total = works().map(|(work, figures)| ([("work", work)], figures.total.as_secs_f64()));
+    writer.counters(
+        "policy_work",
+        "Time of these runs.",
+        Some(Unit::Seconds),
+        total,
+    )?;
+    let last = works().map(|(work, figures)| ([("work", work)], figures.last.as_secs_f64()));
+    writer.gauges(
+        "policy_last_run",
+        "Time of the last of these runs.",
+        Some(Unit::Seconds),
+        last,
+    )?;
+    let [good, failed] = figures.reloads;
+    let reloads = [("success", good), ("failure", failed)];
+    let reloads = reloads.map(|(result, reloads)| ([("result", result)], reloads));
+    writer.counters(
+        "reloads",
+        "Reloads on request; those with problems are failures.",
+        None,
+        reloads,
+    )
+}
+
+/// Writes the hits of sources.
+pub(super) fn write_hits(
+    figures: &Figures,
+    hits: &ListSums,
+    writer: &mut Writer<'_>,
+) -> fmt::Result {
+    let of = |is_logged_only: bool| {
+        let sources = figures.hits.iter();
+        let sources = sources.filter(move |source| source.is_logged_only == is_logged_only);
+        sources.flat_map(|source| {
+            let labels = |action| {
+                [
+                    ("kind", source.kind),
+                    ("source", &*source.name),
+                    ("action", action),
+                ]
+            };
+            let by_action = by_action(source, hits).into_iter();
+            by_action.map(move |(action, hits)| (labels(action), hits))
+        })
+    };
+    writer.counters(
+        "blocked",
+        "Queries that a list, a feed or the orders of an authority blocked, by the action.",
+        None,
+        of(false),
+    )?;
+    writer.counters(
+        "would_block",
+        "Queries that a paused list or a disabled feed would have blocked, by the action.",
+        None,
+        of(true),
+    )
+}
+
+/// The hits of a source by action: of its own action, and of others that occurred.
+fn by_action(source: &HitFigures, hits: &ListSums) -> BTreeMap<&'static str, u64> {
+    let own = source.action.word();
+    let mut sums = BTreeMap::from([(own, 0)]);
+    for &slot in &source.slots {
+        match hits.by_action(slot) {
+            Some(hits) => {
+                for (action, hits) in hits.filter(|(_, hits)| *hits > 0) {
+                    *sums.entry(action).or_default() += hits;
+                }
+            }
+            None => *sums.entry(own).or_default() += hits.of(slot),
+        }
+    }
+    sums
 }
 
 fn write_sources(figures: &Figures, writer: &mut Writer<'_>) -> fmt::Result {

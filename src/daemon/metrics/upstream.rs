@@ -4,9 +4,10 @@ use std::fmt;
 
 use prometheus_client::registry::Unit;
 
-use super::families::{NONE, Writer};
+use super::families::Writer;
 use super::plane::{PlaneState, ServerFigures};
 use crate::serve::upstream::state::ServerState;
+use crate::serve::upstream::traffic::TrafficCounts;
 use crate::stats::{Count, LATENCY_BOUNDS};
 
 /// The server, and the forwarded zone that it is asked for.
@@ -61,22 +62,49 @@ pub(super) fn write(plane: &PlaneState, writer: &mut Writer<'_>) -> fmt::Result 
         None,
         failures,
     )?;
-    let sums = &plane.sums;
+    let latency = servers().map(|of| {
+        let TrafficCounts {
+            latency,
+            latency_sum,
+            ..
+        } = of.state.traffic;
+        (labels(of), latency, latency_sum.as_secs_f64())
+    });
     writer.histograms(
         (
             "upstream_latency",
-            "Response times of all servers by UDP.",
+            "Response times of a server, without those of queries repeated by TCP.",
             Unit::Seconds,
         ),
         &LATENCY_BOUNDS.map(|milliseconds| milliseconds / 1e3),
-        [(NONE, &*sums.latency, sums.latency_sum_ms / 1e3)],
+        latency,
     )?;
-    let sent = [("udp", Count::UpstreamQueries), ("tcp", Count::UpstreamTcp)];
+    let sent = servers().flat_map(|of| {
+        let sent = ["udp", "stream"].into_iter().zip(of.state.traffic.sent);
+        sent.map(|(transport, sent)| {
+            let [server, zone] = labels(of);
+            ([server, zone, ("transport", transport.to_owned())], sent)
+        })
+    });
     writer.counters(
         "upstream_queries",
-        "Queries sent to upstream servers, retries included.",
+        "Queries sent to a server by UDP and over connections, retries included.",
         None,
-        plane.by("transport", &sent),
+        sent,
+    )?;
+    let timeouts = servers().map(|of| (labels(of), of.state.traffic.timeouts));
+    writer.counters(
+        "upstream_timeouts",
+        "Queries that a server did not answer in time, or that could not be sent to it.",
+        None,
+        timeouts,
+    )?;
+    let blocks = servers().map(|of| (labels(of), of.state.blocks.total));
+    writer.counters(
+        "upstream_blocks",
+        "Answers by which a server blocked a name.",
+        None,
+        blocks,
     )?;
     writer.counter(
         "upstream_failures",

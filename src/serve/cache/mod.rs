@@ -2,6 +2,7 @@
 //! before the policy is applied. So when a block is added or removed, this affects cached answers at once.
 
 mod entry;
+mod evictions;
 mod stale;
 
 use std::convert::Infallible;
@@ -9,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
-use quick_cache::{Weighter, sync};
+use quick_cache::{DefaultHashBuilder, Weighter, sync};
 
 pub(super) use self::entry::KeyRef;
 use self::entry::{Denial, DenialKey, DenialRef};
 pub use self::entry::{Entry, Key};
+use self::evictions::Evictions;
 use super::routes::{PoolId, Routes};
 use crate::wire::query::Query;
 
@@ -91,7 +93,8 @@ impl Weighter<Key, HeldFailure> for Bytes {
 /// The cache, shared by all threads. A hit takes a shard's lock for a moment and never allocates.
 #[derive(Debug)]
 pub struct Cache {
-    answers: sync::Cache<Key, Arc<Entry>, Bytes>,
+    answers: sync::Cache<Key, Arc<Entry>, Bytes, DefaultHashBuilder, Evictions>,
+    evictions: Evictions,
     denials: sync::Cache<DenialKey, Denial, Bytes>,
     failures: sync::Cache<Key, HeldFailure, Bytes>,
     stale_secs: AtomicU32,
@@ -110,8 +113,12 @@ impl Cache {
             denials,
             failures,
         } = Shares::of(size);
+        let evictions = Evictions::default();
+        let hasher = DefaultHashBuilder::default();
+        let (most, lifecycle) = (items(answers), evictions.clone());
         let cache = Self {
-            answers: sync::Cache::with_weighter(items(answers), answers, Bytes),
+            answers: sync::Cache::with(most, answers, Bytes, hasher, lifecycle),
+            evictions,
             denials: sync::Cache::with_weighter(denial_items(denials), denials, Bytes),
             failures: sync::Cache::with_weighter(items(failures), failures, Bytes),
             stale_secs: AtomicU32::new(stale_secs),
@@ -311,6 +318,11 @@ impl Cache {
         self.answers.capacity()
     }
 
+    /// How many answers were evicted to make room.
+    pub fn evictions(&self) -> u64 {
+        self.evictions.read()
+    }
+
     /// How many answers it holds, and how many bytes they take.
     pub fn size(&self) -> (usize, u64) {
         (self.answers.len(), self.answers.weight())
@@ -366,6 +378,7 @@ mod tests {
             }
         };
         fill(0);
+        assert_eq!(cache.evictions(), 0);
         let (many, bytes) = cache.size();
         assert!(bytes > 2 * MIB, "{many} in {bytes}");
         cache.resize(MIB);
@@ -373,6 +386,7 @@ mod tests {
         assert!(0 < few && few < many && bytes <= MIB, "{few} in {bytes}");
         fill(10_000);
         assert!(cache.size().1 <= MIB);
+        assert!(cache.evictions() > 10_000, "{}", cache.evictions());
         cache.resize(8 * MIB);
         assert!(cache.size().0 > 0);
         fill(20_000);

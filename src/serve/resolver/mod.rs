@@ -82,6 +82,7 @@ impl<O: Observer> Resolver<O> {
         key: Key,
         stale: Option<Arc<Entry>>,
     ) -> Resolution {
+        self.responder.counters.bump(Count::CacheMisses);
         let permit = match self.admission.acquire(client) {
             Ok(permit) => permit,
             Err(full) => {

@@ -310,13 +310,21 @@ impl Pool {
                 Transport::Tcp => Count::UpstreamTcp,
                 Transport::Tls => Count::UpstreamTls,
             });
+            server.traffic.sent(how.over == Transport::Udp, 1);
             // TCP is asked only after a response by UDP.
             if how.over != Transport::Tcp {
                 done.took = sent.elapsed();
                 done.responded |= reply.is_ok();
                 if reply.is_ok() {
                     self.counters.upstream_took(done.took);
+                    server.traffic.took(done.took);
                 }
+            }
+            if matches!(
+                reply,
+                Err(ExchangeError::Timeout | ExchangeError::Unreachable)
+            ) {
+                server.traffic.timed_out();
             }
             let reply = match reply {
                 Ok(reply) => reply,

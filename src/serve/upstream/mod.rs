@@ -17,6 +17,7 @@ pub mod reply;
 pub mod server;
 pub mod state;
 mod stream;
+pub mod traffic;
 mod turns;
 
 use std::fmt;

@@ -18,6 +18,7 @@ use super::exchange::Transport;
 use super::failures::{Failure, FailureCounts, Failures};
 use super::stream::Connections;
 use super::stream::peer::Peer;
+use super::traffic::Traffic;
 use crate::config::upstream::ServerAddress;
 use crate::stats::Counters;
 use crate::sys::interface::index_of;
@@ -73,6 +74,7 @@ pub struct Server {
     referrals: AtomicU64,
     failures: Arc<Failures>,
     blocks: Blocks,
+    pub(super) traffic: Traffic,
     pub(super) connections: Connections,
 }
 
@@ -96,6 +98,7 @@ impl Server {
             referrals: AtomicU64::new(0),
             failures: Arc::default(),
             blocks: Blocks::default(),
+            traffic: Traffic::default(),
             connections: Connections::default(),
         }
     }

@@ -11,6 +11,7 @@ use super::blocks::BlockCounts;
 use super::failures::FailureCounts;
 use super::health::Health;
 use super::server::Server;
+use super::traffic::TrafficCounts;
 use crate::serve::cache::Key;
 use crate::wire::ask::Dialect;
 
@@ -47,6 +48,8 @@ pub struct ServerState {
     pub failures: FailureCounts,
     /// The counts of its answers that blocked names.
     pub blocks: BlockCounts,
+    /// The counts of the queries to it, and its response times.
+    pub traffic: TrafficCounts,
 }
 
 impl Pool {
@@ -68,6 +71,7 @@ impl Pool {
             problem: server.problem(),
             failures: server.failures(),
             blocks: server.block_counts(now),
+            traffic: server.traffic.counts(),
         };
         let both = servers.all.iter().zip(&servers.health);
         both.map(state).collect()

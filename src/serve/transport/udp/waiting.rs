@@ -138,6 +138,7 @@ impl<'w, O: Observer> Waiting<'w, O> {
     /// Asks upstream, or joins an equal query that is in flight.
     pub(super) fn resolve(&mut self, key: Key, datagram: Datagram) {
         let worker = self.worker;
+        worker.counters.bump(Count::CacheMisses);
         let permit = match worker.admission.acquire(datagram.route.peer.ip()) {
             Ok(permit) => permit,
             Err(full) => return self.refuse(datagram, rejection_count(full)),

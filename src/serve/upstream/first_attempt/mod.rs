@@ -277,6 +277,7 @@ impl FirstAttempt {
         let failed = outbox.flush(&port.socket);
         let sent = drafts.len() - failed;
         self.counters.add(Count::UpstreamQueries, sent as u64);
+        port.to.server.traffic.sent(true, sent as u64);
         if failed > 0 {
             // The system does not report which queries failed, so all queries of the outbox become unsent. A query
             // that is sent twice does no harm.
@@ -351,6 +352,7 @@ impl FirstAttempt {
             for sent in port.sent.iter_mut().filter(is_late) {
                 sent.handed_over = true;
                 self.counters.bump(Count::UpstreamSlow);
+                server.traffic.timed_out();
                 events.push(unanswered(sent.query_id.clone(), server, sent.at));
             }
             if port.closes <= now {

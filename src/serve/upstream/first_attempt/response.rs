@@ -55,6 +55,7 @@ pub(super) fn receive(
     let server = &port.to.server;
     let took = now.saturating_duration_since(sent.at);
     counters.upstream_took(took);
+    server.traffic.took(took);
     port.pool.try_answered(server, took);
     let how = How {
         client: None,
