@@ -110,6 +110,7 @@ impl Control {
                 outside.reclaim = Some(Instant::now() + RECLAIM);
                 self.publish_figures();
             }
+            self.vitals.turn(self.requests.are_reloading());
         }
         self.downloads.end();
         self.feeds.end();

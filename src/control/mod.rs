@@ -23,6 +23,7 @@ pub mod start;
 mod steps;
 #[cfg(test)]
 mod tests;
+pub mod vitals;
 pub mod zones;
 
 use std::sync::Arc;
@@ -47,6 +48,7 @@ use self::sources::feeds::running::Feeds;
 use self::sources::files::WatchedFiles;
 use self::sources::lists::ListSources;
 use self::sources::scheduler::Scheduler;
+use self::vitals::Vitals;
 use self::zones::running::Zones;
 use crate::config::Config;
 use crate::control::data_plane::Hosts;
@@ -75,6 +77,7 @@ pub struct Control {
     /// The numbers of hits of lists and orders.
     pub(crate) hits: Hits,
     pub(crate) figures: FiguresPublisher,
+    vitals: Arc<Vitals>,
 }
 
 impl Control {
@@ -105,6 +108,7 @@ impl Control {
             record: Record::default(),
             hits,
             figures: FiguresPublisher::default(),
+            vitals: Arc::default(),
         };
         let now = control.scheduler.now();
         let labels = control.lists.labels();
@@ -127,6 +131,11 @@ impl Control {
     pub fn notified(&self) -> (mpsc::Sender<Notified>, Keys) {
         let sender = self.feeds.notified.0.clone();
         (sender, Keys::clone(&self.feeds.keys))
+    }
+
+    /// Its signs of life.
+    pub fn vitals(&self) -> Arc<Vitals> {
+        Arc::clone(&self.vitals)
     }
 
     /// The generation in force.

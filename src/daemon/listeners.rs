@@ -24,7 +24,7 @@ use crate::serve::shared::Shared;
 use crate::serve::transport::stream::Streams;
 use crate::serve::transport::udp::Worker;
 use crate::stats::Counters;
-use crate::sys::wait::{ShutdownSignal, shutdown_signal};
+use crate::sys::wait::{ShutdownSignal, is_readable, shutdown_signal};
 
 /// The resources that each new worker gets.
 pub(super) struct Equipment {
@@ -137,6 +137,16 @@ impl Listeners {
     pub(super) fn is_serving(&self) -> bool {
         let state = self.lock();
         state.workers.is_some() && !state.open.is_empty()
+    }
+
+    /// Whether packets wait at a socket of each worker.
+    pub(super) fn unread(&self) -> Vec<bool> {
+        let state = self.lock();
+        let has_unread = |worker| {
+            let sockets = state.sockets(worker);
+            sockets.iter().any(|(_, socket)| is_readable(socket))
+        };
+        (0..self.workers).map(has_unread).collect()
     }
 
     /// Binds the addresses of a configuration that are not bound yet.

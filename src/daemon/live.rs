@@ -15,6 +15,7 @@ use super::outage::Outage;
 use super::recent_drops::RecentDrops;
 use super::upstream_blocks;
 use super::upstreams::{UpstreamSource, Upstreams, intake};
+use super::watchdog::WorkerState;
 use crate::config::Config;
 use crate::config::upstream::NamedServer;
 use crate::control::data_plane::{Change, DataPlane};
@@ -26,7 +27,7 @@ use crate::serve::pace::Pace;
 use crate::serve::resolver::Resolver;
 use crate::serve::transport::stream::Streams;
 use crate::serve::upstream::state::ServerState;
-use crate::stats::{Counters, ListSums, sums};
+use crate::stats::{Count, Counters, ListSums, sums};
 use crate::sys::process::user_id;
 use crate::sys::udp::Ports;
 
@@ -124,6 +125,17 @@ impl Parts {
             .chain(upstream_blocks::alarms(self.resolver.pools()))
             .chain(self.recorder.alarms())
             .collect()
+    }
+
+    /// The state of each UDP worker.
+    pub(super) fn workers(&self) -> Vec<WorkerState> {
+        let unread = self.listeners.unread();
+        let workers = unread.into_iter().zip(&self.counters);
+        let state = |(has_unread, counters): (bool, &Arc<Counters>)| WorkerState {
+            received: counters.read(Count::UdpQueries),
+            has_unread,
+        };
+        workers.map(state).collect()
     }
 
     fn config(&self) -> MutexGuard<'_, Config> {

@@ -24,10 +24,12 @@ mod preflight;
 mod recent_drops;
 mod resolv_conf;
 mod service;
+mod service_manager;
 mod signals;
 mod target;
 mod upstream_blocks;
 mod upstreams;
+mod watchdog;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,6 +126,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     };
     let files = divide(files, bound.len(), workers, &config);
     tracing::info!(lists = config.lists.len(), "reading the lists");
+    service_manager::starting();
     let boot = config.clone();
     let wall_clock = Arc::new(SystemClock::default());
     let counters: Vec<Arc<Counters>> = (0..=workers).map(|_| Arc::default()).collect();
@@ -200,9 +203,13 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
                 drop(api.await);
             }
         };
+        let manager_policy = control.reader();
+        service.report(manager_policy.clone(), control.vitals());
         let control = control.run(queue, hangups, service.plane(), stop);
         let control = tokio::spawn(service.essential.watch("the control loop", control));
+        service_manager::ready(&manager_policy);
         let end = signals.wait_for_the_end(&service.essential, hangup).await;
+        service_manager::stopping();
         service.stop().await;
         // Both end after the stop token is cancelled, unless a client keeps its connection open. Their results don't
         // matter any more.

@@ -21,10 +21,12 @@ use super::notifications::notifications;
 use super::observer::{QueryObserver, query_observer};
 use super::outage::Outage;
 use super::recent_drops::RecentDrops;
+use super::service_manager;
 use super::upstreams::UpstreamSource;
 use crate::config::Config;
 use crate::control::Control;
 use crate::control::data_plane::DataPlane;
+use crate::control::vitals::Vitals;
 use crate::policy::current::Reader;
 use crate::policy::images::Images;
 use crate::recorder::Recorder;
@@ -181,6 +183,13 @@ impl Service {
             tracker,
             live: Live(parts),
         })
+    }
+
+    /// Keeps the service manager informed until the stop.
+    pub(super) fn report(&self, policy: Reader, vitals: Arc<Vitals>) {
+        let stop = self.essential.stop().clone();
+        let follow = service_manager::follow(self.live.clone(), policy, vitals, stop);
+        self.tracker.spawn(follow);
     }
 
     /// The data plane, for the control plane.

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
@@ -96,6 +97,13 @@ impl WaitSet {
         }
         Ok(())
     }
+}
+
+/// Whether a file has something to read now. If the system can't say, it has not.
+pub fn is_readable(file: impl AsFd) -> bool {
+    let mut polled = [PollFd::new(&file, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec::default())).is_ok()
+        && polled[0].revents().contains(PollFlags::IN)
 }
 
 #[cfg(test)]

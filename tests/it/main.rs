@@ -62,6 +62,7 @@ mod respond;
 mod rollback;
 mod rpz_peers;
 mod scenarios;
+mod service_manager;
 mod serving;
 mod shipped;
 mod signals;

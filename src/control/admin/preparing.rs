@@ -87,6 +87,12 @@ impl RequestQueue {
         }
     }
 
+    /// Whether it has a reload.
+    pub(super) fn has_reload(&self) -> bool {
+        let mut requests = self.waiting.iter().chain(&self.under_way);
+        requests.any(|request| matches!(request, QueuedRequest::Reload(..)))
+    }
+
     /// Appends a request. Returns it if the queue is full.
     pub(super) fn push(&mut self, request: QueuedRequest) -> Result<(), QueuedRequest> {
         if self.waiting.len() == WAITING_MAX {

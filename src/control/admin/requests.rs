@@ -147,6 +147,11 @@ impl Requests {
         self.open.push(open);
     }
 
+    /// Whether a reload is queued or under way.
+    pub(crate) fn are_reloading(&self) -> bool {
+        self.queue.has_reload() || self.open.iter().any(|open| open.is_reload)
+    }
+
     /// The requests that were carried out, and are not answered yet.
     #[cfg(test)]
     pub(crate) fn carried_out(&self) -> &[OpenRequest] {

@@ -22,6 +22,15 @@ const MAX_LINE: u64 = 64 << 20;
 const MAX_ERRORS: usize = 4096;
 /// How often to check whether the process has ended, once its output has.
 const POLL: Duration = Duration::from_millis(5);
+/// Variables with which a service manager addresses the server alone.
+const OF_SERVICE: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+];
 
 /// Why a compiler wrote no image.
 #[derive(Debug, thiserror::Error)]
@@ -173,18 +182,21 @@ impl Compiler {
     }
 
     fn start(&self) -> io::Result<Child> {
+        self.command().spawn()
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
-            // They announce sockets to the server alone.
-            .env_remove("LISTEN_PID")
-            .env_remove("LISTEN_FDS")
-            .env_remove("LISTEN_FDNAMES")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        command.spawn()
+        for variable in OF_SERVICE {
+            command.env_remove(variable);
+        }
+        command
     }
 
     /// Reads its reports to the end.
@@ -356,6 +368,16 @@ mod tests {
         assert!(matches!(hung, Err(ChildError::Hung(_))), "{hung:?}");
         let silent = outcome("exec tail -f /dev/null >/dev/null").await;
         assert!(matches!(silent, Err(ChildError::Hung(_))), "{silent:?}");
+    }
+
+    #[test]
+    fn the_compiler_can_not_speak_to_the_service_manager_for_the_server() {
+        let compiler = Compiler::own(Duration::MAX).expect("a path");
+        let command = compiler.command();
+        let removed = command.as_std().get_envs();
+        let removed: Vec<_> = removed.filter(|(_, value)| value.is_none()).collect();
+        assert!(removed.iter().any(|(name, _)| *name == "NOTIFY_SOCKET"));
+        assert_eq!(removed.len(), OF_SERVICE.len());
     }
 
     #[tokio::test]
