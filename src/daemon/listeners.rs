@@ -143,7 +143,7 @@ impl Listeners {
     pub(super) fn unread(&self) -> Vec<bool> {
         let state = self.lock();
         let has_unread = |worker| {
-            let sockets = state.sockets(worker);
+            let sockets = state.sockets(worker, self.workers);
             sockets.iter().any(|(_, socket)| is_readable(socket))
         };
         (0..self.workers).map(has_unread).collect()
