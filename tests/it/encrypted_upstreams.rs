@@ -44,7 +44,7 @@ fn queries_are_encrypted_padded_and_share_a_connection() {
     let names = [
         "a.example",
         "a-longer-name-than-the-first.example",
-        "c.test",
+        "www.c.example",
     ];
     for name in names {
         assert_eq!(addresses(server.address, name), ["192.0.2.1"]);
