@@ -47,6 +47,7 @@ mod quirks;
 mod real_lists;
 mod recording;
 mod refusals;
+mod release;
 mod reload;
 mod timeline;
 mod truncated_config;
