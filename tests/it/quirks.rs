@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -747,13 +747,14 @@ fn settings_of_a_server_declare_its_features() {
 #[test]
 fn with_one_connection_per_query_a_client_with_many_queries_delays_no_other() {
     const MANY: usize = 200;
-    let is_first = AtomicBool::new(true);
+    let connections = AtomicUsize::new(0);
     let upstream = Quirky::by_tcp(move |mut connection| {
         let Some(asked) = connection.next() else {
             return;
         };
-        if is_first.swap(false, Ordering::Relaxed) {
-            // The first connection is closed with two queries on it. From now on each query has a separate connection.
+        if connections.fetch_add(1, Ordering::Relaxed) < 3 {
+            // The first three connections are closed with two queries on them. From now on each query has a separate
+            // connection.
             connection.next();
             return;
         }

@@ -104,7 +104,7 @@ fn a_primary_with_the_certificate_of_an_authority() {
     refresh(&scene.server);
     scene.reports(
         Fault::TlsFailed,
-        "the primary needs a separate certificate, which this authority may issue",
+        "the server needs a separate certificate, which this authority may issue",
     );
     scene.primary.secure(Security::tls(b"dot"));
     scene.recovers(Fault::TlsFailed);

@@ -55,9 +55,7 @@ impl SharedConnection {
     ) -> Result<(Connection, bool), ExchangeError> {
         let mut opening = {
             let mut state = lock(&self.0);
-            if let Some(kept) = state.connection.take_if(|kept| kept.is_closed()) {
-                state.ended(&kept);
-            }
+            state.remove_closed();
             if let Some(kept) = &state.connection {
                 return Ok((kept.clone(), false));
             }
@@ -87,8 +85,10 @@ impl SharedConnection {
 
     /// Whether each connection gets only one query.
     pub(super) fn is_single(&self) -> bool {
-        let until = lock(&self.0).single_until;
-        until.is_some_and(|until| Instant::now() < until)
+        let mut state = lock(&self.0);
+        // The connection that a query was just lost with may be the reason.
+        state.remove_closed();
+        state.single_until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Starts the task that opens a connection.
@@ -116,6 +116,13 @@ impl SharedConnection {
 }
 
 impl State {
+    /// Forgets the connection if it has ended.
+    fn remove_closed(&mut self) {
+        if let Some(ended) = self.connection.take_if(|kept| kept.is_closed()) {
+            self.ended(&ended);
+        }
+    }
+
     /// Records the end of a connection.
     fn ended(&mut self, connection: &Connection) {
         let end = connection.state.end_report();
