@@ -1,5 +1,6 @@
 //! The command line: parses arguments, calls the library, and prints the results. One file for each verb.
 
+mod cache;
 mod check;
 mod compile;
 mod completions;
@@ -139,6 +140,10 @@ enum Verb {
     /// answers: see the alarms. Changed keys that wait for a restart are printed, and do not change the exit code. Exit
     /// code 4 when no server could be asked.
     Status(status::StatusArgs),
+    /// Show the cache of a running server, and remove answers from it.
+    ///
+    /// Exit code 4 when no server could be asked.
+    Cache(cache::CacheArgs),
     /// Print one line about the health of a running server, for monitoring plug-ins.
     ///
     /// The line and the exit codes are those of the plug-ins of Nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, with
@@ -221,6 +226,7 @@ impl Verb {
             | Self::Resume(_)
             | Self::Export(_)
             | Self::Feed(_)
+            | Self::Cache(_)
             | Self::Health(_)
             | Self::Publish(_) => Need::Socket,
             Self::Check(_) | Self::Why(_) => Need::AsServer,
@@ -261,6 +267,7 @@ pub fn main() -> ExitCode {
         Verb::Journal(args) => journal::run(&choice, &args, &mut out),
         Verb::Why(args) => why::run(&choice, &args, &mut out),
         Verb::Status(args) => status::run(config, &args, &mut out),
+        Verb::Cache(args) => cache::run(config, &args, &mut out),
         Verb::Health(args) => health::run(config, &args, &mut out),
         Verb::Reload(args) => reload::run(config, &args, &mut out),
         Verb::Rollback(args) => rollback::run(config, &args, &mut out),

@@ -382,10 +382,15 @@ fn ask(
 
 /// A query for a name, with the type of the request.
 fn query(name: &Name, request: &ExplainRequest) -> Result<Message, ExplainError> {
+    question(name, request.rtype)
+}
+
+/// A query with RD and EDNS.
+pub(super) fn question(name: &Name, rtype: u16) -> Result<Message, ExplainError> {
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
     let dns_name = DnsName::read(&mut BinDecoder::new(name.wire()))?;
-    let rtype = RecordType::from(request.rtype);
+    let rtype = RecordType::from(rtype);
     message.queries.push(Query::query(dns_name, rtype));
     let mut edns = Edns::new();
     edns.set_max_payload(crate::wire::UDP_PAYLOAD);
@@ -419,7 +424,7 @@ fn learn(
     Ok(())
 }
 
-fn answer(reply: &Message) -> Answer {
+pub(super) fn answer(reply: &Message) -> Answer {
     let options = reply.edns.iter();
     let options = options.flat_map(|edns| edns.options().as_ref().iter());
     let ede = options.filter_map(|(_, option)| match option {

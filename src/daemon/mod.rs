@@ -2,6 +2,7 @@
 
 mod bind;
 mod bootstrap;
+mod caching;
 mod clock;
 mod control;
 mod error;
@@ -190,7 +191,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
                 listener,
                 access,
                 requests,
-                (explain, policy),
+                (explain, policy, service.cache_control()),
                 state_dir,
                 stop.clone(),
             );

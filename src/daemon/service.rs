@@ -25,6 +25,7 @@ use super::service_manager;
 use super::upstreams::UpstreamSource;
 use crate::config::Config;
 use crate::control::Control;
+use crate::control::admin::caching::CacheControl;
 use crate::control::data_plane::DataPlane;
 use crate::control::vitals::Vitals;
 use crate::policy::current::Reader;
@@ -194,6 +195,11 @@ impl Service {
 
     /// The data plane, for the control plane.
     pub(super) fn plane(&self) -> Arc<dyn DataPlane> {
+        Arc::new(self.live.clone())
+    }
+
+    /// The cache, for the control socket.
+    pub(super) fn cache_control(&self) -> Arc<dyn CacheControl> {
         Arc::new(self.live.clone())
     }
 

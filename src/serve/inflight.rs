@@ -106,6 +106,11 @@ type Flight = (Key, PoolId);
 type Shard = HashMap<Flight, Query, RandomState>;
 
 impl QueryId {
+    /// The position of the query among all queries since the start.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     fn flight(&self) -> Flight {
         (self.key.clone(), self.pool)
     }
@@ -130,6 +135,11 @@ impl Default for InFlight {
 }
 
 impl InFlight {
+    /// How many queries were started. The number of each is lower, and those of later queries are not.
+    pub fn started(&self) -> u64 {
+        self.started.load(Ordering::SeqCst)
+    }
+
     /// Adds a waiter for the outcome of a query to this pool for `key`.
     pub fn join(&self, key: &Key, pool: PoolId, waiter: Waiter) -> Join {
         self.insert(&mut self.lock(key), key, pool, waiter)
@@ -156,7 +166,7 @@ impl InFlight {
                 Join::Joined
             }
             hash_map::Entry::Vacant(place) => {
-                let number = self.started.fetch_add(1, Ordering::Relaxed);
+                let number = self.started.fetch_add(1, Ordering::SeqCst);
                 let (key, pool) = place.key().clone();
                 let client = waiter.permit.client();
                 place.insert(Query {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod batches;
+mod cache_verbs;
 mod check;
 mod cli;
 mod compile;

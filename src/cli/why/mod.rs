@@ -144,7 +144,7 @@ fn name(text: &str) -> Result<Name, String> {
     }
 }
 
-fn rtype(text: &str) -> Result<RecordType, String> {
+pub(super) fn rtype(text: &str) -> Result<RecordType, String> {
     let upper = text.to_ascii_uppercase();
     let number = upper.strip_prefix("TYPE").unwrap_or(&upper).parse::<u16>();
     match number {

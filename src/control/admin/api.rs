@@ -20,6 +20,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::caching::{self, CacheControl};
+use super::caller::Caller;
 use super::client::LONG_PATIENCE;
 use super::export::export;
 use super::overlap::Overlaps;
@@ -51,7 +53,7 @@ pub async fn serve(
     listener: UnixListener,
     access: Access,
     requests: mpsc::Sender<Request>,
-    (explain, reader): (Explain, Reader),
+    (explain, reader, cache): (Explain, Reader, Arc<dyn CacheControl>),
     state_dir: Option<PathBuf>,
     stop: CancellationToken,
 ) {
@@ -78,6 +80,7 @@ pub async fn serve(
         .route("/export", post(export))
         .route("/overlap", post(overlaps))
         .route("/generations", get(generations))
+        .merge(caching::routes(&cache))
         .layer(from_fn(read_whole))
         .with_state(requests);
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
@@ -140,10 +143,6 @@ async fn serve_connection(
         let _ = connection.await;
     }
 }
-
-/// The user at the other end of a connection.
-#[derive(Clone, Copy, Debug)]
-struct Caller(u32);
 
 /// Whether a connection's request was received completely.
 #[derive(Clone, Debug, Default)]
@@ -286,12 +285,31 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::control::admin::caching::{
+        CacheShown, CacheStats, FlushReport, FlushRequest, ShowRequest,
+    };
     use crate::policy::current::Publisher;
     use crate::policy::snapshot::Snapshot;
     use crate::sys::process::user_id;
 
     const STATUS: &[u8] = b"GET /status HTTP/1.1\r\nhost: tapis\r\n\r\n";
     const SHORT: Duration = Duration::from_millis(100);
+
+    struct NoCache;
+
+    impl CacheControl for NoCache {
+        fn stats(&self) -> CacheStats {
+            unreachable!("no test asks for it")
+        }
+
+        fn show(&self, _: &ShowRequest) -> Result<CacheShown, String> {
+            Err("there is no cache".to_owned())
+        }
+
+        fn flush(&self, _: &FlushRequest) -> Result<FlushReport, String> {
+            Err("there is no cache".to_owned())
+        }
+    }
 
     struct Api {
         dir: tempfile::TempDir,
@@ -310,7 +328,11 @@ mod tests {
             listener,
             Access::of(user_id()),
             send,
-            (explain, Publisher::new(Snapshot::default()).reader()),
+            (
+                explain,
+                Publisher::new(Snapshot::default()).reader(),
+                Arc::new(NoCache),
+            ),
             None,
             stop.clone(),
         ));

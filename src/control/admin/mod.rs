@@ -1,6 +1,8 @@
 //! The control socket, its HTTP API, and the requests that arrive through it.
 
 pub mod api;
+pub mod caching;
+mod caller;
 pub mod client;
 mod export;
 pub mod health;

@@ -181,6 +181,8 @@ pub struct Entry {
     pub(super) handoff: Option<u8>,
     /// The epoch of the cache whose routes were found to lead to `pool`, and to have this handoff.
     pub(super) checked: AtomicU32,
+    /// The number of the in-flight query that it answers, by which a flush finds out whether the query was sent before.
+    pub(super) number: u64,
     /// Hits shortly before it expires, up to [`POPULAR`].
     late_hits: AtomicU8,
 }
@@ -196,6 +198,7 @@ impl Entry {
             pool: PoolId::DEFAULT,
             handoff: None,
             checked: AtomicU32::new(0),
+            number: 0,
             late_hits: AtomicU8::new(0),
         }
     }
@@ -215,6 +218,26 @@ impl Entry {
             expires: entry.expires.max(now.saturating_add(least)),
             ..entry
         }
+    }
+
+    /// The answer to the in-flight query with this number.
+    pub(in crate::serve) fn numbered(self, number: u64) -> Self {
+        Self { number, ..self }
+    }
+
+    /// The pool that it is from.
+    pub fn pool(&self) -> PoolId {
+        self.pool
+    }
+
+    /// Seconds of its TTL that are left.
+    pub fn remaining(&self, now: u32) -> u32 {
+        self.expires.saturating_sub(now)
+    }
+
+    /// Seconds since its TTL ended.
+    pub fn past(&self, now: u32) -> u32 {
+        now.saturating_sub(self.expires)
     }
 
     /// The number of hops of its chain that are used, if another pool is asked for the name that they lead to.

@@ -3,11 +3,13 @@
 
 mod entry;
 mod evictions;
+mod flush;
+mod flushes;
 mod stale;
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use quick_cache::{DefaultHashBuilder, Weighter, sync};
@@ -16,6 +18,8 @@ pub(super) use self::entry::KeyRef;
 use self::entry::{Denial, DenialKey, DenialRef};
 pub use self::entry::{Entry, Key};
 use self::evictions::Evictions;
+use self::flushes::Flush;
+pub use self::flushes::{Names, TooManyFlushes};
 use super::routes::{PoolId, Routes};
 use crate::wire::query::Query;
 
@@ -100,9 +104,13 @@ pub struct Cache {
     stale_secs: AtomicU32,
     /// The pools that are asked. What other pools said about a name is not used.
     routes: ArcSwap<Routes>,
-    /// Increases with each change of the routes. An entry that was checked in this epoch need not be checked again, so the
+    /// Increases with each change of the routes, and with each flush. An entry that was checked in this epoch need not be checked again, so the
     /// routes cost nothing while they stay the same.
     epoch: AtomicU32,
+    /// The flushes whose answers may still arrive, or be found.
+    flushes: ArcSwap<Vec<Flush>>,
+    /// The same, locked during a flush.
+    flushing: Mutex<Vec<Flush>>,
 }
 
 impl Cache {
@@ -124,6 +132,8 @@ impl Cache {
             stale_secs: AtomicU32::new(stale_secs),
             routes: ArcSwap::default(),
             epoch: AtomicU32::new(1),
+            flushes: ArcSwap::default(),
+            flushing: Mutex::default(),
         };
         cache.answers.reserve(items(answers));
         cache.denials.reserve(denial_items(denials));
@@ -169,7 +179,7 @@ impl Cache {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Whether an entry is from the pool that is asked for its name now.
+    /// Whether an entry is from the pool that is asked for its name now, and was not flushed.
     #[inline]
     pub(super) fn is_current(&self, entry: &Entry) -> bool {
         entry.checked.load(Ordering::Relaxed) == self.epoch() || self.check(entry)
@@ -178,7 +188,8 @@ impl Cache {
     #[cold]
     fn check(&self, entry: &Entry) -> bool {
         let epoch = self.epoch();
-        let is_current = entry.follows(&self.routes.load());
+        let is_flushed = self.flushes.load().iter().any(|flush| flush.covers(entry));
+        let is_current = !is_flushed && entry.follows(&self.routes.load());
         if is_current {
             entry.checked.store(epoch, Ordering::Relaxed);
         }

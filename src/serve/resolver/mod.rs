@@ -324,7 +324,8 @@ impl<O: Observer> ActiveQuery<O> {
         let restart = |datagram| resolver.restart(datagram);
         match said {
             Ok(answer) => {
-                let entry = Arc::new(resolver.pools.entry(answer, now, pool.id()));
+                let entry = resolver.pools.entry(answer, now, pool.id());
+                let entry = Arc::new(entry.numbered(query_id.number()));
                 // Cached before the waiters are answered, so that later queries find it.
                 cache.insert(key.clone(), Arc::clone(&entry));
                 let next = cache.next_due(key, &entry, now);

@@ -257,7 +257,8 @@ impl<'w, O: Observer> Waiting<'w, O> {
             match result {
                 AttemptResult::Answered(answer, pool) => {
                     let at = shared.clock.at(now);
-                    let entry = Arc::new(self.worker.pools.entry(answer, at, pool));
+                    let entry = self.worker.pools.entry(answer, at, pool);
+                    let entry = Arc::new(entry.numbered(query_id.number()));
                     let key = query_id.key.clone();
                     if !shared.cache.try_insert(key, Arc::clone(&entry)) {
                         self.worker.counters.bump(Count::Unkept);
