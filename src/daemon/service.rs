@@ -1,7 +1,7 @@
 //! Starts and stops the data plane.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -130,6 +130,7 @@ impl Service {
             idle: Setting::new(config.server.tcp_idle),
             stop: stop.clone(),
             tracker: tracker.clone(),
+            successor: OnceLock::new(),
         });
         let equipment = Equipment {
             shared,
@@ -181,6 +182,11 @@ impl Service {
             tracker,
             live: Live(parts),
         })
+    }
+
+    /// The data plane, for a take-over.
+    pub(super) fn live(&self) -> Live {
+        self.live.clone()
     }
 
     /// The data plane, for the control plane.

@@ -48,6 +48,7 @@ mod real_lists;
 mod recording;
 mod refusals;
 mod reload;
+mod take_over;
 mod timeline;
 mod truncated_config;
 

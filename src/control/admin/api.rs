@@ -25,6 +25,7 @@ use super::export::export;
 use super::overlap::Overlaps;
 use super::pausing::{PauseReport, PauseRequest, ResumeRequest};
 use super::requests::Request;
+use super::successor::{self, Successors};
 use crate::control::admin::socket;
 use crate::control::admin::socket::Access;
 use crate::control::admin::status::{
@@ -52,6 +53,7 @@ pub async fn serve(
     access: Access,
     requests: mpsc::Sender<Request>,
     (explain, reader): (Explain, Reader),
+    successors: Successors,
     state_dir: Option<PathBuf>,
     stop: CancellationToken,
 ) {
@@ -65,6 +67,9 @@ pub async fn serve(
     };
     let export =
         move |Json(request): Json<ExportRequest>| std::future::ready(export(&reader, &request));
+    let take_over = move |Extension(Caller(caller)), request: extract::Request| {
+        std::future::ready(successors.answer(request, caller, access.user))
+    };
     let routes = Router::new()
         .route("/status", get(status))
         .route("/why", post(why))
@@ -78,6 +83,7 @@ pub async fn serve(
         .route("/export", post(export))
         .route("/overlap", post(overlaps))
         .route("/generations", get(generations))
+        .route(successor::PATH, post(take_over))
         .layer(from_fn(read_whole))
         .with_state(requests);
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
@@ -129,7 +135,8 @@ async fn serve_connection(
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIME)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // Errors of the connection are caused by the client.
@@ -311,6 +318,7 @@ mod tests {
             Access::of(user_id()),
             send,
             (explain, Publisher::new(Snapshot::default()).reader()),
+            successor::successors().0,
             None,
             stop.clone(),
         ));
