@@ -88,7 +88,9 @@ impl SharedConnection {
         let mut state = lock(&self.0);
         // The connection that a query was just lost with may be the reason.
         state.remove_closed();
-        state.single_until.is_some_and(|until| Instant::now() < until)
+        state
+            .single_until
+            .is_some_and(|until| Instant::now() < until)
     }
 
     /// Starts the task that opens a connection.
