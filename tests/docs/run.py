@@ -45,7 +45,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESOLVER = "192.0.2.53"
 # Files that must have commands: a fence that lost its language would not be noticed otherwise.
 EXPECTED = ["README.md", "docs/benchmarks.md", "docs/coming-from.md", "docs/guard-rails.md", "docs/guide.md", "docs/journal.md",
-            "docs/lists.md", "docs/orders.md", "docs/rpz.md", "docs/trie.md"]
+            "docs/lists.md", "docs/operations.md", "docs/orders.md", "docs/rpz.md", "docs/trie.md", "docs/upstreams.md"]
 # This file installs the program before it uses it.
 INSTALLS = "guide.md"
 # PATIENCE: seconds within which the output of a command must become the expected one; an edit comes into force
@@ -55,7 +55,7 @@ LIMIT = 20
 # The beginning of lines that a reader would take for a command.
 COMMAND = (r"\$ |(sudo|tapis|cargo|dig|git|apt-get|sysctl|systemctl|taskset|cp|mv|rm|cat|echo|sed|head|mkdir|export|"
            r"(benches|tests)/\S+\.py|target/release/tapis|[A-Z_]+=\S+) ")
-LANGUAGES = ("console", "sh", "toml", "json", "text", "rust", "mermaid", "")
+LANGUAGES = ("console", "sh", "toml", "json", "text", "rust", "mermaid", "yaml", "")
 
 ZONE = """$ORIGIN .
 $TTL 60
