@@ -16,7 +16,7 @@ pub trait DataPlane: Send + Sync {
     /// The present values of its gauges.
     fn gauges(&self) -> Gauges;
 
-    /// Opens the files of records anew, as another program may have rotated them. Does not block.
+    /// Reopens the files of records, because another program may have rotated them. Does not block.
     fn reopen_records(&self) {}
 
     /// Prepares a new configuration, without applying it. May block on files.

@@ -66,7 +66,7 @@ impl Recorder {
         self.send(Command::Configure(Box::new(recording.clone())));
     }
 
-    /// Opens files anew, as another program may have rotated them.
+    /// Reopens the files, because another program may have rotated them.
     pub fn reopen(&self) {
         self.send(Command::Reopen);
     }
