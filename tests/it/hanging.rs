@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::orders::{order, target};
+use crate::orders::{PAST, order, target};
 use crate::state::kept;
 use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, refused, tapis, text};
@@ -73,24 +73,31 @@ fn start(files: impl FnOnce(&Path) -> Vec<Lease>) -> (Server, Vec<Lease>, Upstre
         &[("ads", "ads.example\n"), ("slow", "slow.example\n")],
     );
     fs::create_dir(folder.path().join("orders")).expect("made");
-    let text = order(
-        "x-0",
-        "effective-from = 2020-01-01T00:00:00Z",
-        &target("old.example", "exact"),
-    );
+    let text = order("x-0", PAST, &target("old.example", "exact"));
     fs::write(folder.path().join("orders/x-0.toml"), text).expect("written");
     let leases = files(folder.path());
     (Server::start_in(folder), leases, upstream)
 }
 
-/// An order in force for two seconds, beginning two seconds from now.
+/// An order that begins, and one that ends, in four seconds: `begins.example` and `ends.example`.
 fn dated(server: &Server) {
-    let at = |seconds| Timestamp::now() + SignedDuration::from_secs(seconds);
-    let dates = format!("effective-from = {}\nexpires-at = {}", at(2), at(4));
-    let text = order("x-1", &dates, &target("dated.example", "exact"));
-    server.replace("orders/x-1.toml", &text);
-    let known = || server.status()["orders"]["states"]["scheduled"] == 1;
-    until("the order is read", known);
+    let known = || -> u64 {
+        let states = &server.status()["orders"]["states"];
+        ["scheduled", "in-force", "expired"]
+            .map(|state| states[state].as_u64().unwrap_or(0))
+            .iter()
+            .sum()
+    };
+    let before = known();
+    let at = Timestamp::now() + SignedDuration::from_secs(4);
+    for (id, dates) in [
+        ("begins", format!("effective-from = {at}")),
+        ("ends", format!("{PAST}\nexpires-at = {at}")),
+    ] {
+        let text = order(id, &dates, &target(&format!("{id}.example"), "exact"));
+        server.replace(&format!("orders/{id}.toml"), &text);
+    }
+    until("the orders are read", || known() == before + 2);
 }
 
 #[test]
@@ -98,14 +105,12 @@ fn dated(server: &Server) {
 fn an_order_whose_file_hangs_delays_no_date_and_applies_once_read() {
     let (server, _, _upstream) = start(|_| Vec::new());
     dated(&server);
-    let late = order(
-        "x-2",
-        "effective-from = 2020-01-01T00:00:00Z",
-        &target("late.example", "exact"),
-    );
+    let late = order("x-2", PAST, &target("late.example", "exact"));
     let lease = Lease::take(&server.path("orders/x-2.toml"), &late);
-    until("it begins", || is_blocked(server.address, "dated.example"));
-    until("it ends", || !is_blocked(server.address, "dated.example"));
+    until("one begins", || {
+        is_blocked(server.address, "begins.example")
+    });
+    until("one ends", || !is_blocked(server.address, "ends.example"));
     let orders = server.path("orders").display().to_string();
     until("an alarm", || {
         let alarms = alarms(&server.status());
@@ -145,7 +150,7 @@ fn an_exception_whose_file_hangs_delays_no_order() {
     }
     for id in ["x-1", "x-2"] {
         let name = format!("{id}.example");
-        let dates = "effective-from = 2020-01-01T00:00:00Z";
+        let dates = PAST;
         let text = order(id, dates, &target(&name, "exact"));
         server.replace(&format!("orders/{id}.toml"), &text);
         until("the order", || is_blocked(server.address, &name));
@@ -159,11 +164,7 @@ fn an_exception_whose_file_hangs_delays_no_order() {
 #[ignore = "needs python3 and a file system with leases; takes 10 s"]
 fn a_reload_applies_a_new_configuration_although_an_orders_file_hangs() {
     let (server, _, _upstream) = start(|_| Vec::new());
-    let late = order(
-        "x-2",
-        "effective-from = 2020-01-01T00:00:00Z",
-        &target("late.example", "exact"),
-    );
+    let late = order("x-2", PAST, &target("late.example", "exact"));
     let lease = Lease::take(&server.path("orders/x-2.toml"), &late);
     let config = fs::read_to_string(server.path("tapis.toml")).expect("there");
     let config = config.replace("workers = 2\n", "workers = 2\nid = \"other\"\n");
@@ -196,8 +197,10 @@ fn a_list_whose_file_hangs_stays_unchanged_until_it_is_read() {
     let (server, _, _upstream) = start(|_| Vec::new());
     let lease = Lease::take(&server.path("slow"), "new.example\n");
     dated(&server);
-    until("it begins", || is_blocked(server.address, "dated.example"));
-    until("it ends", || !is_blocked(server.address, "dated.example"));
+    until("one begins", || {
+        is_blocked(server.address, "begins.example")
+    });
+    until("one ends", || !is_blocked(server.address, "ends.example"));
     // Another list is loaded before the list that hangs.
     server.replace("ads", "other.example\n");
     until("the other list", || {
@@ -237,8 +240,10 @@ fn a_rollback_whose_images_hang_delays_no_date_and_completes_once_they_are_read(
         .spawn()
         .expect("it runs");
     dated(&server);
-    until("it begins", || is_blocked(server.address, "dated.example"));
-    until("it ends", || !is_blocked(server.address, "dated.example"));
+    until("one begins", || {
+        is_blocked(server.address, "begins.example")
+    });
+    until("one ends", || !is_blocked(server.address, "ends.example"));
     until("an alarm", || {
         let alarms = alarms(&server.status());
         alarms.contains("state") && alarms.contains("no answer from the file system")
@@ -255,11 +260,7 @@ fn a_rollback_whose_images_hang_delays_no_date_and_completes_once_they_are_read(
 #[ignore = "needs python3 and a file system with leases"]
 fn a_start_skips_files_that_hang_and_loads_them_once_read() {
     let (server, leases, _upstream) = start(|folder| {
-        let text = order(
-            "x-2",
-            "effective-from = 2020-01-01T00:00:00Z",
-            &target("late.example", "exact"),
-        );
+        let text = order("x-2", PAST, &target("late.example", "exact"));
         vec![
             Lease::take(&folder.join("slow"), "slow.example\n"),
             Lease::take(&folder.join("orders/x-2.toml"), &text),

@@ -77,20 +77,24 @@ fn an_order_is_in_force_once_its_file_exists_and_why_explains_it() {
 #[test]
 fn an_order_begins_and_ends_at_its_instants() {
     let (server, _upstream) = server("", &[]);
-    let (from, to) = (moment(2), moment(3));
-    let dates = format!("effective-from = {from}\nexpires-at = {to}");
-    let text = order("x-1", &dates, &target("a.test.example", "subtree"));
-    fs::write(server.path("orders/x-1.toml"), text).expect("written");
-    until("the file", || {
-        server.status()["orders"]["states"]["scheduled"] == 1
-    });
-    until("the beginning", || {
-        is_blocked(server.address, "b.a.test.example")
-    });
+    let far = "effective-from = 2100-01-01T00:00:00Z";
+    let text = order("x-2", far, &target("far.example", "subtree"));
+    server.replace("orders/x-2.toml", &text);
+    let from = moment(2);
+    let write = |dates: &str| {
+        let text = order("x-1", dates, &target("a.test.example", "subtree"));
+        server.replace("orders/x-1.toml", &text);
+    };
+    write(&format!("effective-from = {from}"));
+    let is_in_force = || is_blocked(server.address, "b.a.test.example");
+    until("the beginning", is_in_force);
     assert!(Timestamp::now() >= from);
-    until("the end", || {
-        !is_blocked(server.address, "b.a.test.example")
-    });
+    assert_eq!(server.status()["orders"]["states"]["scheduled"], 1);
+    assert!(!is_blocked(server.address, "far.example"));
+
+    let to = moment(2);
+    write(&format!("effective-from = {from}\nexpires-at = {to}"));
+    until("the end", || !is_in_force());
     assert!(Timestamp::now() >= to);
     until("the state", || {
         server.status()["orders"]["states"]["expired"] == 1
@@ -193,10 +197,10 @@ fn an_exact_order_with_nxdomain_blocks_one_name_alone() {
 
 #[test]
 fn an_exception_overrides_the_sources_that_it_names_until_its_end() {
-    let over = moment(3);
+    let later = "2100-01-01T00:00:00Z";
     let more = format!(
         "{}{}[[exception]]\nname = \"shop.example\"\nscope = \"subtree\"\nagainst = [\"ads\"]\n\
-         reason = \"a customer's\"\nauthor = \"noc\"\nuntil = {over}\n\
+         reason = \"a customer's\"\nauthor = \"noc\"\nuntil = {later}\n\
          [[exception]]\nname = \"all.example\"\nscope = \"exact\"\nagainst = [\"all\"]\n\
          reason = \"a court's\"\nauthor = \"legal\"\n",
         list("ads", ""),
@@ -210,8 +214,8 @@ fn an_exception_overrides_the_sources_that_it_names_until_its_end() {
         ["15 more"],
         "the other list applies"
     );
-    let text = order("x-1", PAST, &target("all.example", "exact"));
-    fs::write(server.path("orders/x-1.toml"), text).expect("written");
+    let order = order("x-1", PAST, &target("all.example", "exact"));
+    fs::write(server.path("orders/x-1.toml"), order).expect("written");
     until("the order", || {
         server.status()["orders"]["states"]["in-force"] == 1
     });
@@ -223,6 +227,12 @@ fn an_exception_overrides_the_sources_that_it_names_until_its_end() {
     );
     assert!(report.contains("a court's, by legal"), "{report}");
     assert!(report.contains("The Authority"), "{report}");
+    assert_eq!(addresses(server.address, "shop.example"), ["192.0.2.1"]);
+    let over = moment(2);
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    server.replace("tapis.toml", &config.replace(later, &over.to_string()));
+    let output = server.verb(&["reload"]);
+    assert!(output.status.success(), "{}", text(&output));
     until("the end", || is_blocked(server.address, "shop.example"));
     assert!(Timestamp::now() >= over);
 }

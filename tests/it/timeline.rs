@@ -345,12 +345,12 @@ fn run_day(server: &Server) {
             "x-3",
             format!(
                 "effective-from = 2020-01-01T00:00:00Z\nexpires-at = {}",
-                at(14)
+                at(18)
             ),
         ),
         (
             "x-1",
-            format!("effective-from = {}\nexpires-at = {}", at(2), at(6)),
+            format!("effective-from = {}\nexpires-at = {}", at(2), at(10)),
         ),
         ("x-2", format!("effective-from = {}", at(3))),
     ] {
@@ -361,7 +361,8 @@ fn run_day(server: &Server) {
     until("the first order", || blocked("x-1.example"));
     until("the second order", || blocked("x-2.example"));
 
-    let exceptions = exception("ads-6.example", &format!("until = {}", at(8)));
+    let soon = Timestamp::now() + SignedDuration::from_secs(6);
+    let exceptions = exception("ads-6.example", &format!("until = {}", soon));
     let exceptions = exceptions + &exception("ads-7.example", "");
     server.replace("exceptions/mine.toml", &exceptions);
     until("the exceptions", || {
