@@ -9,6 +9,7 @@ mod list_edit;
 mod lists;
 mod local;
 mod publish;
+mod servers;
 mod shipped;
 mod values;
 mod zones;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use hickory_proto::op::Message;
+
 use super::*;
 use crate::policy::builder::Builder;
 use crate::policy::effect::{Effect, EffectAction};
