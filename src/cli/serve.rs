@@ -36,6 +36,10 @@ pub(super) struct ServeArgs {
     /// Create the control socket at this path instead of the configuration's.
     #[arg(long, value_name = "SOCKET")]
     control: Option<PathBuf>,
+    /// Get the sockets of the running server, start from its kept state, and end it then. No query is lost. If no server is
+    /// running, start as usual.
+    #[arg(long)]
+    take_over: bool,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -67,7 +71,7 @@ fn serve(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
     };
     tracing::info!("using {choice}");
     let config = read_config(choice.path.as_ref())?.with_overrides(overrides);
-    Ok(crate::daemon::run(config)?)
+    Ok(crate::daemon::run(config, args.take_over)?)
 }
 
 fn without_duplicates<T: Clone + PartialEq>(addresses: &[T]) -> Vec<T> {

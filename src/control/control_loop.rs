@@ -111,6 +111,11 @@ impl Control {
                 self.publish_figures();
             }
             self.vitals.turn(self.requests.are_reloading());
+            let Outside { requests, stop, .. } = &mut outside;
+            if self.park_if_wanted(requests, stop).await {
+                // The other process has the journal. The server ends soon.
+                return stop.cancelled().await;
+            }
         }
         self.downloads.end();
         self.feeds.end();
@@ -288,7 +293,7 @@ impl Control {
         publishes
     }
 
-    fn receive(&mut self, request: Request) {
+    pub(crate) fn receive(&mut self, request: Request) {
         match request {
             Request::Status(reply) => {
                 // The client may have disconnected.
@@ -314,6 +319,7 @@ impl Control {
             Request::Orders(request, user, reply) => self.read_order(request, user, reply),
             Request::Pause(request, user, reply) => self.pause(&request, user, reply),
             Request::Resume(request, user, reply) => self.resume(&request, user, reply),
+            Request::Park(parking) => self.requests.parking = Some(parking),
         }
     }
 

@@ -206,7 +206,7 @@ impl Control {
     }
 
     /// Opens the journal in the background.
-    fn open_journal(&mut self) {
+    pub(crate) fn open_journal(&mut self) {
         let Some(path) = &self.configuration.current.journal.path else {
             return;
         };

@@ -65,7 +65,7 @@ pub(super) fn control_socket(
     let configured = control.is_some();
     let paths = control_sockets(control);
     let bound = match inherited.take_control(&paths) {
-        Some((path, listener)) => socket::adopt(&path, listener, access),
+        Some(passed) => socket::adopt(&passed.path, passed.listener, access, passed.owned),
         None => socket::bind(&paths, configured, access),
     };
     let bound = match bound {

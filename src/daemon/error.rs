@@ -4,6 +4,7 @@ use std::io;
 
 use super::bind::BindError;
 use super::inherited::InheritedError;
+use super::link::LinkError;
 use super::target::UpstreamError;
 use crate::control::admin::socket::SocketError;
 use crate::control::start::StartError;
@@ -17,6 +18,9 @@ pub enum DaemonError {
     /// A socket that was passed to the server can't be used.
     #[error(transparent)]
     Inherited(#[from] InheritedError),
+    /// The sockets of the running server can't be taken over.
+    #[error("take-over: {0}")]
+    TakeOver(#[from] LinkError),
     /// An upstream server can't be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),

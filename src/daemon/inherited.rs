@@ -1,4 +1,4 @@
-//! Sockets that another process has bound and passed to the server: a service manager. They are used in place of new
+//! Sockets that another process has bound and passed to the server: a service manager, or a running server. They are used in place of new
 //! ones for the configured addresses.
 
 use std::io;
@@ -7,8 +7,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockRef, Socket as Raw, Type};
 
+use crate::control::admin::socket::Owned;
 use crate::sys::passed::take_passed;
 use crate::sys::udp::Socket;
 
@@ -44,7 +46,39 @@ pub(super) struct Inherited {
     tcp: Vec<(SocketAddr, TcpListener)>,
     /// There may be several for one address.
     udp: Vec<(SocketAddr, Socket)>,
-    control: Vec<(PathBuf, UnixListener)>,
+    /// TCP listeners for metrics, of a running server. A service manager does not say what a socket is for.
+    metrics: Vec<(SocketAddr, TcpListener)>,
+    control: Vec<Control>,
+    /// The running server that they are from.
+    pub(super) process: Option<u32>,
+}
+
+/// A control socket, which waits for connections.
+#[derive(Debug)]
+pub(super) struct Control {
+    pub(super) path: PathBuf,
+    pub(super) listener: UnixListener,
+    /// What a running server leaves; `None` if it belongs to a service manager.
+    pub(super) owned: Option<Owned>,
+}
+
+/// What a running server uses a socket for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Described {
+    /// UDP, by the configured address, whose port may be 0.
+    Udp(SocketAddr),
+    /// TCP, by the configured address.
+    Tcp(SocketAddr),
+    /// TCP for metrics, by the configured address.
+    Metrics(SocketAddr),
+    /// The control socket.
+    Control {
+        /// Its path, which is absolute.
+        path: PathBuf,
+        /// The server's part in it; `None` if it belongs to a service manager.
+        owned: Option<Owned>,
+    },
 }
 
 /// The addresses of sockets that were passed. They are in use, but by no other server.
@@ -54,6 +88,8 @@ pub(super) struct Held {
     pub(super) listen: Vec<SocketAddr>,
     /// Whether there is a control socket among them.
     pub(super) has_control: bool,
+    /// The running server that they are from.
+    pub(super) process: Option<u32>,
 }
 
 impl Inherited {
@@ -61,7 +97,7 @@ impl Inherited {
     pub(super) fn from_service_manager() -> Result<Self, InheritedError> {
         let mut inherited = Self::default();
         for passed in take_passed().map_err(InheritedError::Announced)? {
-            let added = inherited.add(passed.file);
+            let added = inherited.add(passed.file, None);
             added.map_err(|problem| InheritedError::Unusable {
                 number: passed.number,
                 name: passed.name,
@@ -71,8 +107,13 @@ impl Inherited {
         Ok(inherited)
     }
 
-    /// Adds a socket by its type and address. The error says what is wrong with it, and the remedy.
-    fn add(&mut self, file: OwnedFd) -> Result<(), String> {
+    /// Adds a socket: one of a running server as it is `described`, and others by their type and address. The error says
+    /// what is wrong with it, and the remedy.
+    pub(super) fn add(
+        &mut self,
+        file: OwnedFd,
+        described: Option<Described>,
+    ) -> Result<(), String> {
         let system = |error: io::Error| format!("the system refuses to examine it: {error}");
         let raw = SockRef::from(&file);
         let (domain, kind) = match (raw.domain(), raw.r#type()) {
@@ -89,15 +130,26 @@ impl Inherited {
                     "the socket at {address} receives IPv4 as well; set BindIPv6Only=ipv6-only in the .socket unit, and list the IPv4 address, too"
                 ));
             }
+            let (configured, is_metrics) = match described {
+                Some(Described::Udp(configured) | Described::Tcp(configured)) => {
+                    (configured, false)
+                }
+                Some(Described::Metrics(configured)) => (configured, true),
+                _ => (address, false),
+            };
             return match kind {
                 Type::DGRAM => {
                     let socket = Socket::adopt(file, address).map_err(system)?;
-                    self.udp.push((address, socket));
+                    self.udp.push((configured, socket));
                     Ok(())
                 }
                 Type::STREAM => {
                     let listener = adopt_tcp(file, address)?;
-                    self.tcp.push((address, listener));
+                    let listeners = match is_metrics {
+                        true => &mut self.metrics,
+                        false => &mut self.tcp,
+                    };
+                    listeners.push((configured, listener));
                     Ok(())
                 }
                 _ => Err(format!(
@@ -105,12 +157,19 @@ impl Inherited {
                 )),
             };
         }
-        let path = local.as_pathname().map(Path::to_owned);
+        let (path, owned) = match described {
+            Some(Described::Control { path, owned }) => (Some(path), owned),
+            _ => (local.as_pathname().map(Path::to_owned), None),
+        };
         let is_listening = raw.is_listener().unwrap_or(false);
         match path {
             Some(path) if kind == Type::STREAM && is_listening => {
                 raw.set_nonblocking(true).map_err(system)?;
-                self.control.push((path, Raw::from(file).into()));
+                self.control.push(Control {
+                    path,
+                    listener: Raw::from(file).into(),
+                    owned,
+                });
                 Ok(())
             }
             _ => Err(
@@ -122,11 +181,13 @@ impl Inherited {
 
     /// Their addresses.
     pub(super) fn held(&self) -> Held {
-        let tcp = self.tcp.iter().map(|(address, _)| *address);
+        let tcp = self.tcp.iter().chain(&self.metrics);
+        let tcp = tcp.map(|(address, _)| *address);
         let udp = self.udp.iter().map(|(address, _)| *address);
         Held {
             listen: tcp.chain(udp).collect(),
             has_control: !self.control.is_empty(),
+            process: self.process,
         }
     }
 
@@ -136,6 +197,15 @@ impl Inherited {
         Some(self.tcp.swap_remove(at).1)
     }
 
+    /// Takes the TCP listener of an address for metrics.
+    pub(super) fn take_metrics(&mut self, address: SocketAddr) -> Option<TcpListener> {
+        let mut bound = self.metrics.iter();
+        match bound.position(|(bound, _)| *bound == address) {
+            Some(at) => Some(self.metrics.swap_remove(at).1),
+            None => self.take_tcp(address),
+        }
+    }
+
     /// Takes all UDP sockets of an address.
     pub(super) fn take_udp(&mut self, address: SocketAddr) -> Vec<Socket> {
         let taken = self.udp.extract_if(.., |(bound, _)| *bound == address);
@@ -143,26 +213,27 @@ impl Inherited {
     }
 
     /// Takes a Unix socket at one of `paths`.
-    pub(super) fn take_control(&mut self, paths: &[PathBuf]) -> Option<(PathBuf, UnixListener)> {
+    pub(super) fn take_control(&mut self, paths: &[PathBuf]) -> Option<Control> {
         // The socket's path is absolute, and those of the configuration may be relative.
         let same =
             |wanted: &Path, path: &Path| std::path::absolute(wanted).is_ok_and(|it| it == path);
-        let is_wanted = |(path, _): &(PathBuf, UnixListener)| paths.iter().any(|it| same(it, path));
+        let is_wanted = |it: &Control| paths.iter().any(|path| same(path, &it.path));
         let at = self.control.iter().position(is_wanted)?;
         Some(self.control.swap_remove(at))
     }
 
     /// Closes the sockets that were not taken, because the configuration does not name their addresses.
     pub(super) fn close_rest(self) {
-        let tcp = self.tcp.iter().map(|(at, _)| ("TCP", at.to_string()));
+        let tcp = self.tcp.iter().chain(&self.metrics);
+        let tcp = tcp.map(|(at, _)| ("TCP", at.to_string()));
         let udp = self.udp.iter().map(|(at, _)| ("UDP", at.to_string()));
         let unix = self.control.iter();
-        let unix = unix.map(|(path, _)| ("Unix", path.to_string_lossy().into_owned()));
+        let unix = unix.map(|it| ("Unix", it.path.to_string_lossy().into_owned()));
         for (protocol, address) in tcp.chain(udp).chain(unix) {
             tracing::warn!(
                 protocol,
                 address,
-                "a socket that was passed is closed, because [server] listen and `control` don't name its address; add it there, or remove it from the .socket unit"
+                "a socket that was passed is closed, because the configuration doesn't name its address; add it there if it is to be served"
             );
         }
     }

@@ -149,13 +149,16 @@ impl Listeners {
         (0..self.workers).map(has_unread).collect()
     }
 
+    /// The endpoints that are served.
+    pub(super) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        let state = self.lock();
+        let open = state.open.iter();
+        open.map(|open| Arc::clone(&open.endpoint)).collect()
+    }
+
     /// Binds the addresses of a configuration that are not bound yet.
     pub(super) fn prepare(&self, listen: &[SocketAddr]) -> Result<Prepared, Vec<String>> {
-        let open: Vec<_> = {
-            let state = self.lock();
-            let open = state.open.iter();
-            open.map(|open| Arc::clone(&open.endpoint)).collect()
-        };
+        let open = self.endpoints();
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         ready.retain(|endpoint| endpoint.strong_count() > 0);
         let known: Vec<_> = ready.iter().filter_map(Weak::upgrade).collect();
@@ -408,6 +411,7 @@ mod tests {
             idle: Setting::new(Duration::from_secs(10)),
             stop: essential.stop().clone(),
             tracker: tracker.clone(),
+            successor: Default::default(),
         };
         let (jobs, queue) = mpsc::channel(8);
         let equipment = Equipment {

@@ -14,6 +14,7 @@ mod gauges;
 mod hosts;
 mod inherited;
 mod limits;
+mod link;
 mod listeners;
 mod live;
 mod log_output;
@@ -27,14 +28,17 @@ mod resolv_conf;
 mod service;
 mod service_manager;
 mod signals;
+mod take_over;
 mod target;
 mod upstream_blocks;
 mod upstreams;
 mod watchdog;
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
 pub use self::bind::BindError;
@@ -45,9 +49,10 @@ pub use self::error::DaemonError;
 pub use self::explain::{ExplainError, explain};
 use self::forwards::{Former, Forwards, OpenUpstreams};
 use self::hosts::UpstreamHosts;
-use self::inherited::Inherited;
 pub use self::inherited::InheritedError;
+use self::inherited::{Described, Inherited};
 use self::limits::{Listening, OPEN_FILES, workers};
+pub use self::link::LinkError;
 use self::live::Files;
 pub use self::log_output::LogOutput;
 use self::metrics::Monitoring;
@@ -55,12 +60,14 @@ use self::preflight::with_others;
 pub use self::preflight::{Running, problems, warnings, zone_problems};
 use self::service::{DRAIN, Service};
 use self::signals::Signals;
+use self::take_over::{Predecessor, TakeOver};
 pub use self::target::UpstreamError;
 use self::upstreams::Upstreams;
 use crate::config::{Config, Origin};
 use crate::control::Control;
 use crate::control::admin::api;
 use crate::control::admin::socket::SocketFile;
+use crate::control::admin::successor;
 use crate::control::admin::verdict::Explain;
 use crate::control::figures::PublishedFigures;
 use crate::control::publish::compose;
@@ -68,14 +75,23 @@ use crate::serve::cache::Cache;
 use crate::stats::Counters;
 use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
 
-/// Runs the server until SIGTERM or SIGINT.
+/// Runs the server until SIGTERM or SIGINT, or until another process has taken over. With `takes_over`, gets the sockets
+/// of the running server, if there is one, which ends then.
 ///
 /// # Errors
 /// [`DaemonError`]. Its message has the remedy.
-pub fn run(config: Config) -> Result<(), DaemonError> {
+pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
     return_large_allocations();
     // This comes before anything that opens files: it takes descriptors by their numbers.
     let mut inherited = Inherited::from_service_manager()?;
+    let mut take_over = None;
+    if takes_over {
+        let control = config.server.control.as_deref();
+        if let Some(begun) = TakeOver::begin(&control_sockets(control))? {
+            take_over = Some(begun.0);
+            inherited = begun.1;
+        }
+    }
     let held = inherited.held();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("tapis-async")
@@ -111,20 +127,23 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
             return Err(with_others(error.into(), &config, &held));
         }
     };
-    inherited.close_rest();
     let (socket, socket_file) = control_socket
         .map(|bound| ((bound.listener, bound.access), bound.file))
         .unzip();
     drop(inside);
     let figures = PublishedFigures::default();
     let source = Arc::new(metrics::Source::new(Arc::clone(&figures)));
-    let monitoring = match Monitoring::start(&config.server.metrics, source) {
+    let monitoring = match Monitoring::start(&config.server.metrics, source, &mut inherited) {
         Ok(monitoring) => monitoring,
         Err(problems) => {
             drop((bound, socket_file));
             return Err(with_others(DaemonError::Unready(problems), &config, &held));
         }
     };
+    inherited.close_rest();
+    if let Some(take_over) = &take_over {
+        take_over.wait_until_parked()?;
+    }
     let files = divide(files, bound.len(), workers, &config);
     tracing::info!(lists = config.lists.len(), "reading the lists");
     service_manager::starting();
@@ -165,6 +184,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
             return Err(error.into());
         }
     };
+    let mut has_left_control = false;
     let result = runtime.block_on(async {
         let socket_path = socket_file.as_ref().map(SocketFile::path);
         let service = Service::start(
@@ -176,6 +196,15 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
             socket_path,
         )?;
         let (requests, queue) = mpsc::channel(64);
+        let (successors, waiting_successors) = successor::successors();
+        let predecessor = Predecessor {
+            live: service.live(),
+            requests: requests.clone(),
+            control: socket
+                .as_ref()
+                .zip(socket_file.as_ref())
+                .and_then(|((listener, _), file)| passed_control(listener, file)),
+        };
         let (hangup, hangups) = mpsc::channel(4);
         let stop = service.essential.stop().clone();
         // This sender keeps the channel open if there is no control socket.
@@ -192,12 +221,14 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
                 access,
                 requests,
                 (explain, policy, service.cache_control()),
+                successors,
                 state_dir,
                 stop.clone(),
             );
             tokio::spawn(service.essential.watch("the control socket", api))
         };
         let api = socket.map(serve);
+        let has_control = api.is_some();
         let api = async {
             if let Some(api) = api {
                 // `essential` has reported how it ended.
@@ -209,16 +240,39 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         let control = control.run(queue, hangups, service.plane(), stop);
         let control = tokio::spawn(service.essential.watch("the control loop", control));
         service_manager::ready(&manager_policy);
-        let end = signals.wait_for_the_end(&service.essential, hangup).await;
+        if let Some(take_over) = take_over {
+            let essential = &service.essential;
+            let guard = essential.guard(essential.stop(), "the take-over");
+            take_over.commit(has_control, service.live(), guard);
+        }
+        let (end, handover) = tokio::select! {
+            end = signals.wait_for_the_end(&service.essential, hangup) => (end, None),
+            handover = predecessor.wait(waiting_successors) => (Ok(()), Some(handover)),
+        };
         service_manager::stopping();
         service.stop().await;
+        if let Some(handover) = handover {
+            has_left_control = handover.has_control;
+            handover.finish().await;
+        }
         // Both end after the stop token is cancelled, unless a client keeps its connection open. Their results don't
         // matter any more.
         let _ = tokio::time::timeout(DRAIN, async { tokio::join!(api, control) }).await;
         end
     });
+    if let Some(file) = socket_file.filter(|_| has_left_control) {
+        file.leave();
+    }
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// The control socket as another process gets it; `None` if the system refuses.
+fn passed_control(listener: &UnixListener, file: &SocketFile) -> Option<(Described, OwnedFd)> {
+    let path = std::path::absolute(file.path()).ok()?;
+    let owned = file.owned();
+    let listener = listener.as_fd().try_clone_to_owned().ok()?;
+    Some((Described::Control { path, owned }, listener))
 }
 
 /// Divides the files that may be open; warns if fewer TCP connections remain than configured.

@@ -34,6 +34,7 @@ pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
     let held = Held {
         listen: running.map_or_else(Vec::new, |running| running.listen.clone()),
         has_control: running.is_some(),
+        process: running.map(|running| running.process),
     };
     problems_beside(config, running, &held)
 }
@@ -140,7 +141,11 @@ fn most_files(table: &str) -> Option<usize> {
 /// Adds all other problems of the configuration to an error that ends the start, so that they can be corrected at once.
 /// `held` are sockets that were passed to the server.
 pub(super) fn with_others(error: DaemonError, config: &Config, held: &Held) -> DaemonError {
-    let mut problems = problems_beside(config, None, held);
+    let running = held.process.map(|process| Running {
+        process,
+        listen: held.listen.clone(),
+    });
+    let mut problems = problems_beside(config, running.as_ref(), held);
     let first = error.to_string();
     problems.retain(|problem| first.lines().all(|known| known != problem));
     if problems.is_empty() {

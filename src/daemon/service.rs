@@ -1,7 +1,7 @@
 //! Starts and stops the data plane.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -133,6 +133,7 @@ impl Service {
             idle: Setting::new(config.server.tcp_idle),
             stop: stop.clone(),
             tracker: tracker.clone(),
+            successor: OnceLock::new(),
         });
         let equipment = Equipment {
             shared,
@@ -191,6 +192,11 @@ impl Service {
         let stop = self.essential.stop().clone();
         let follow = service_manager::follow(self.live.clone(), policy, vitals, stop);
         self.tracker.spawn(follow);
+    }
+
+    /// The data plane, for a take-over.
+    pub(super) fn live(&self) -> Live {
+        self.live.clone()
     }
 
     /// The data plane, for the control plane.

@@ -50,6 +50,7 @@ mod recording;
 mod refusals;
 mod release;
 mod reload;
+mod take_over;
 mod timeline;
 mod truncated_config;
 

@@ -27,6 +27,7 @@ use super::export::export;
 use super::overlap::Overlaps;
 use super::pausing::{PauseReport, PauseRequest, ResumeRequest};
 use super::requests::Request;
+use super::successor::{self, Successors};
 use crate::control::admin::socket;
 use crate::control::admin::socket::Access;
 use crate::control::admin::status::{
@@ -54,6 +55,7 @@ pub async fn serve(
     access: Access,
     requests: mpsc::Sender<Request>,
     (explain, reader, cache): (Explain, Reader, Arc<dyn CacheControl>),
+    successors: Successors,
     state_dir: Option<PathBuf>,
     stop: CancellationToken,
 ) {
@@ -67,6 +69,9 @@ pub async fn serve(
     };
     let export =
         move |Json(request): Json<ExportRequest>| std::future::ready(export(&reader, &request));
+    let take_over = move |Extension(Caller(caller)), request: extract::Request| {
+        std::future::ready(successors.answer(request, caller, access.user))
+    };
     let routes = Router::new()
         .route("/status", get(status))
         .route("/why", post(why))
@@ -81,6 +86,7 @@ pub async fn serve(
         .route("/overlap", post(overlaps))
         .route("/generations", get(generations))
         .merge(caching::routes(&cache))
+        .route(successor::PATH, post(take_over))
         .layer(from_fn(read_whole))
         .with_state(requests);
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
@@ -132,7 +138,8 @@ async fn serve_connection(
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIME)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // Errors of the connection are caused by the client.
@@ -333,6 +340,7 @@ mod tests {
                 Publisher::new(Snapshot::default()).reader(),
                 Arc::new(NoCache),
             ),
+            successor::successors().0,
             None,
             stop.clone(),
         ));

@@ -13,4 +13,5 @@ pub(crate) mod preparing;
 pub mod requests;
 pub mod socket;
 pub mod status;
+pub mod successor;
 pub mod verdict;

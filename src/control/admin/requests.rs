@@ -38,6 +38,17 @@ pub enum Request {
     Pause(PauseRequest, u32, oneshot::Sender<PauseReport>),
     /// End the pause of a list, or all pauses.
     Resume(ResumeRequest, u32, oneshot::Sender<PauseReport>),
+    /// Stop, because another process takes over.
+    Park(Parking),
+}
+
+/// A wish to park the control plane.
+#[derive(Debug)]
+pub struct Parking {
+    /// Gets the generation in force, once the control plane is parked.
+    pub parked: oneshot::Sender<u64>,
+    /// Has a value once another process has taken over. Without one, the control plane goes on.
+    pub committed: oneshot::Receiver<()>,
 }
 
 /// The requests that are not answered yet.
@@ -53,6 +64,8 @@ pub(crate) struct Requests {
     pub(crate) pauses: Vec<WaitingPause>,
     /// Answered reloads without a problem, and those with problems.
     pub(crate) reloads: [u64; 2],
+    /// Another process wants to take over.
+    pub(crate) parking: Option<Parking>,
 }
 
 /// A request for a rollback or a release whose files are being read and written.
@@ -71,6 +84,7 @@ impl Requests {
             rollback: None,
             pauses: Vec::new(),
             reloads: [0; 2],
+            parking: None,
         }
     }
 

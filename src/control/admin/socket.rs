@@ -9,6 +9,7 @@ use std::os::unix::fs::{
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -106,7 +107,26 @@ pub struct SocketFile {
     made: Option<PathBuf>,
 }
 
+/// The part that a server has in its control socket, besides the socket itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Owned {
+    /// The folder that it made for the socket.
+    pub folder: Option<PathBuf>,
+}
+
 impl SocketFile {
+    /// What another process gets if it takes over; `None` if the socket belongs to a service manager.
+    pub fn owned(&self) -> Option<Owned> {
+        (!self.is_kept).then(|| Owned {
+            folder: self.made.clone(),
+        })
+    }
+
+    /// Leaves the file to another process.
+    pub fn leave(mut self) {
+        self.is_kept = true;
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.inode.path
@@ -196,7 +216,8 @@ pub fn bind(paths: &[PathBuf], follow: bool, access: Access) -> Result<BoundSock
     }))
 }
 
-/// Uses a socket that a service manager made at a path, with the permissions that it has.
+/// Uses a socket that another process made at a path, with the permissions that it has. `owned` is the process's part in
+/// it that this one takes over; `None` if it belongs to a service manager.
 ///
 /// # Errors
 /// [`SocketError::Unusable`]: there is no such file, or the system can't wait for connections.
@@ -204,12 +225,13 @@ pub fn adopt(
     path: &Path,
     listener: StdListener,
     access: Access,
+    owned: Option<Owned>,
 ) -> Result<BoundSocket, SocketError> {
     let unusable = |source| unusable(path, access.user, source);
     let file = SocketFile {
         inode: Inode::at(path).map_err(unusable)?,
-        is_kept: true,
-        made: None,
+        is_kept: owned.is_none(),
+        made: owned.and_then(|owned| owned.folder),
     };
     Ok(BoundSocket {
         listener: UnixListener::from_std(listener).map_err(unusable)?,

@@ -142,6 +142,11 @@ impl CompileQueue {
         }
     }
 
+    /// Whether the compiler runs, or its result is not in force yet.
+    pub(crate) fn is_compiling(&self) -> bool {
+        !matches!(self.progress, Progress::Idle) || self.base.is_some()
+    }
+
     /// Adds large lists whose files have changed. They are compiled together.
     pub(crate) fn want(&mut self, lists: Vec<Wanted>) {
         self.wanted.extend(lists);

@@ -102,6 +102,20 @@ impl ImageStore {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Closes and unlocks the state directory, for another process.
+    pub(crate) fn release(&self) {
+        self.directories().state = None;
+    }
+
+    /// Opens the state directory again. If that fails, the next write tries again.
+    pub(crate) fn reopen(&self) {
+        if let Err(problem) = self.directories().open() {
+            tracing::error!(%problem, "the state directory can't be used");
+            let mut last = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = Some(problem.to_string());
+        }
+    }
+
     /// Why the last write failed.
     pub(crate) fn problem(&self) -> Option<String> {
         let problem = self.problem.lock();

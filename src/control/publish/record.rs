@@ -48,6 +48,11 @@ pub(crate) struct NextGeneration<'g> {
 }
 
 impl Record {
+    /// Records all orders and exceptions with the next generation, because another process may have written to the journal.
+    pub(crate) fn record_orders_again(&mut self) {
+        self.journalled_version = u64::MAX;
+    }
+
     /// Records that something was rejected, and why.
     pub(crate) fn refused(&self, what: String, problems: Vec<String>) {
         // Rejections at the start are recorded with the first generation.

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::plane::{CacheFigures, Plane, PlaneState, ServerFigures};
 pub(super) use self::source::Source;
+use super::inherited::Inherited;
 use crate::config::metrics::Metrics;
 
 /// Connections at a time, on all addresses together; others wait until one ends. Each may hold a page in memory.
@@ -42,6 +43,8 @@ pub(super) struct Monitoring {
 pub(super) struct Bound {
     configured: SocketAddr,
     address: SocketAddr,
+    /// The listener, for a process that takes over.
+    copy: TcpListener,
     /// `None` once it is served.
     parts: Mutex<Option<(TcpListener, tokio::runtime::Runtime)>>,
 }
@@ -52,11 +55,15 @@ struct Open {
 }
 
 impl Monitoring {
-    /// Binds the addresses of a configuration, and serves them.
+    /// Binds the addresses of a configuration that are not among the inherited sockets, and serves them.
     ///
     /// # Errors
     /// The addresses that can't be bound, a sentence each.
-    pub(super) fn start(settings: &Metrics, source: Arc<Source>) -> Result<Self, Vec<String>> {
+    pub(super) fn start(
+        settings: &Metrics,
+        source: Arc<Source>,
+        inherited: &mut Inherited,
+    ) -> Result<Self, Vec<String>> {
         let monitoring = Self {
             source,
             settings: Arc::default(),
@@ -64,7 +71,7 @@ impl Monitoring {
             open: Mutex::default(),
             ready: Mutex::default(),
         };
-        let bound = monitoring.prepare(settings)?;
+        let bound = monitoring.bind(settings, inherited)?;
         monitoring.replace(settings, bound);
         Ok(monitoring)
     }
@@ -80,11 +87,27 @@ impl Monitoring {
         open.iter().map(|open| open.bound.address).collect()
     }
 
+    /// The sockets that are served, by their configured addresses.
+    pub(super) fn sockets(&self) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
+        let open = self.lock();
+        let sockets = open.iter();
+        let copy = |bound: &Bound| Ok((bound.configured, bound.copy.try_clone()?));
+        sockets.map(|open| copy(&open.bound)).collect()
+    }
+
     /// Binds the addresses of a configuration that are not bound yet.
     ///
     /// # Errors
     /// The addresses that can't be bound, a sentence each.
     pub(super) fn prepare(&self, settings: &Metrics) -> Result<Vec<Arc<Bound>>, Vec<String>> {
+        self.bind(settings, &mut Inherited::default())
+    }
+
+    fn bind(
+        &self,
+        settings: &Metrics,
+        inherited: &mut Inherited,
+    ) -> Result<Vec<Arc<Bound>>, Vec<String>> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         ready.retain(|bound| bound.strong_count() > 0);
         let known: Vec<_> = {
@@ -99,7 +122,7 @@ impl Monitoring {
                 all.push(Arc::clone(bound));
                 continue;
             }
-            match Bound::new(address) {
+            match Bound::new(address, inherited) {
                 Ok(bound) => {
                     let bound = Arc::new(bound);
                     ready.push(Arc::downgrade(&bound));
@@ -162,8 +185,11 @@ impl Monitoring {
 }
 
 impl Bound {
-    fn new(configured: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(configured)?;
+    fn new(configured: SocketAddr, inherited: &mut Inherited) -> io::Result<Self> {
+        let listener = match inherited.take_metrics(configured) {
+            Some(listener) => listener,
+            None => TcpListener::bind(configured)?,
+        };
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -171,6 +197,7 @@ impl Bound {
         Ok(Self {
             configured,
             address,
+            copy: listener.try_clone()?,
             parts: Mutex::new(Some((listener, runtime))),
         })
     }

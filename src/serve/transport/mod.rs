@@ -20,5 +20,6 @@
 //! [`Observer`](super::observe::Observer) once. A new transport is a module here and a variant of
 //! [`Transport`](super::client::Transport).
 
+mod frame;
 pub mod stream;
 pub mod udp;

@@ -2,20 +2,23 @@
 //! bytes that wait on one connection is limited.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio_util::bytes::Bytes;
-use tokio_util::codec::{Framed, LengthDelimitedCodec};
+use tokio_util::bytes::{Bytes, BytesMut};
+use tokio_util::codec::{Framed, FramedParts};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::frame::Frames;
 use crate::serve::admission::{Admission, Full, Permit};
 use crate::serve::client::{Client, Transport};
 use crate::serve::observe::Observer;
@@ -57,6 +60,17 @@ pub struct Streams<O: Observer> {
     pub stop: CancellationToken,
     /// Tracks the open connections.
     pub tracker: TaskTracker,
+    /// Gets the connections that are open when the service ends, if another process takes over.
+    pub successor: OnceLock<Sender<Option<Left>>>,
+}
+
+/// A connection whose queries are all answered, for another process.
+#[derive(Debug)]
+pub struct Left {
+    /// The connection.
+    pub stream: StdStream,
+    /// The bytes of an incomplete query.
+    pub received: Vec<u8>,
 }
 
 impl<O: Observer> Streams<O> {
@@ -71,26 +85,48 @@ impl<O: Observer> Streams<O> {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let permit = match self.permit(peer.ip()) {
-                Ok(permit) => permit,
-                Err(refused) => {
-                    self.counters.bump(refused);
-                    continue;
-                }
-            };
-            self.counters.bump(Count::TcpConnections);
-            // Without this option the system may delay an answer to merge it with the next one, which is harmless.
-            let _ = stream.set_nodelay(true);
-            let client = Client {
-                local: stream.local_addr().ok().map(|local| local.ip()),
-                ..Client::new(peer, Transport::Tcp)
-            };
-            let this = Arc::clone(&self);
-            self.tracker.spawn(async move {
-                this.serve(stream, client).await;
-                drop(permit);
-            });
+            self.start(stream, peer, BytesMut::new());
         }
+    }
+
+    /// Serves a connection that another process has left.
+    ///
+    /// # Errors
+    /// If the client has closed it.
+    pub fn adopt(self: &Arc<Self>, left: Left) -> io::Result<()> {
+        left.stream.set_nonblocking(true)?;
+        let peer = left.stream.peer_addr()?;
+        let stream = TcpStream::from_std(left.stream)?;
+        self.start(stream, peer, BytesMut::from(&left.received[..]));
+        Ok(())
+    }
+
+    /// Serves a connection in a task of its own, if the limits permit that. `received` are its first bytes.
+    fn start(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, received: BytesMut) {
+        let permit = match self.permit(peer.ip()) {
+            Ok(permit) => permit,
+            Err(refused) => return self.counters.bump(refused),
+        };
+        self.counters.bump(Count::TcpConnections);
+        // Without this option the system may delay an answer to merge it with the next one, which is harmless.
+        let _ = stream.set_nodelay(true);
+        let client = Client {
+            local: stream.local_addr().ok().map(|local| local.ip()),
+            ..Client::new(peer, Transport::Tcp)
+        };
+        let this = Arc::clone(self);
+        self.tracker.spawn(async move {
+            let left = this.serve(stream, received, client).await;
+            if let Some((stream, received)) = left
+                && let Some(successor) = this.successor.get()
+                && let Ok(stream) = stream.into_std()
+            {
+                // If the other process has ended, the connection is closed.
+                let received = received.to_vec();
+                let _ = successor.send(Some(Left { stream, received }));
+            }
+            drop(permit);
+        });
     }
 
     /// Takes the permit for a connection. Clients that may not query must not use up the permits of clients that may. Primaries
@@ -118,18 +154,18 @@ impl<O: Observer> Streams<O> {
     }
 
     /// Serves one connection, which ends when the client closes it, is idle, or leaves answers unread. `stream` is the
-    /// connection itself, or a layer over it, such as TLS.
-    async fn serve<S>(self: Arc<Self>, stream: S, client: Client)
+    /// connection itself, or a layer over it, such as TLS. Returns a connection that is open at the end of the service, once
+    /// all its queries are answered, with the bytes of an incomplete query.
+    async fn serve<S>(&self, stream: S, received: BytesMut, client: Client) -> Option<(S, BytesMut)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let codec = LengthDelimitedCodec::builder()
-            .length_field_type::<u16>()
-            .max_frame_length(MAX_MESSAGE)
-            .new_codec();
-        let mut frames = Framed::new(stream, codec);
+        let mut parts = FramedParts::new::<Bytes>(stream, Frames);
+        parts.read_buf = received;
+        let mut frames = Framed::from_parts(parts);
         let mut queries = Queries::new(client);
         let mut open = true;
+        let mut is_left = false;
         while open || !queries.is_empty() {
             let answer = if let Some(pending) = queries.next_postponed() {
                 queries.take(pending.restart())
@@ -137,6 +173,7 @@ impl<O: Observer> Streams<O> {
                 tokio::select! {
                     () = self.stop.cancelled(), if open => {
                         open = false;
+                        is_left = queries.transfer.is_none();
                         // A transfer may take longer than the server may take to stop. The secondary asks again.
                         queries.transfer = None;
                         None
@@ -144,7 +181,7 @@ impl<O: Observer> Streams<O> {
                     Some(outgoing) = next_of(&mut queries.transfer) => {
                         match self.transferred(outgoing, &mut queries) {
                             Ok(message) => message,
-                            Err(Cut) => return,
+                            Err(Cut) => return None,
                         }
                     }
                     Some(done) = queries.waiting.join_next() => {
@@ -177,7 +214,7 @@ impl<O: Observer> Streams<O> {
                     biased;
                     sent = sent => sent,
                     // The end of the server waits for clients that read their answers, but not for secondaries.
-                    () = self.stop.cancelled(), if queries.transfer.is_some() => return,
+                    () = self.stop.cancelled(), if queries.transfer.is_some() => return None,
                 };
                 let failure = match sent {
                     Ok(Ok(())) => continue,
@@ -188,9 +225,13 @@ impl<O: Observer> Streams<O> {
                 if queries.transfer.is_some() {
                     self.counters.bump(Count::TransfersCut);
                 }
-                return;
+                return None;
             }
         }
+        is_left.then(|| {
+            let parts = frames.into_parts();
+            (parts.io, parts.read_buf)
+        })
     }
 
     /// The next message of a transfer to send; `None` at its end.
@@ -409,6 +450,7 @@ mod tests {
             idle: Setting::new(Duration::from_secs(10)),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
+            successor: OnceLock::new(),
         })
     }
 

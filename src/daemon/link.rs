@@ -1,0 +1,207 @@
+//! The link between two processes: messages as lines of JSON, with file descriptors.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+
+use super::inherited::Described;
+
+/// The longest line, in bytes. A connection may have received almost all of a query.
+const LINE_MAX: usize = 1 << 20;
+
+/// Why a take-over fails.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The running process refuses, or wants to go on itself.
+    #[error("the running server does not let this process take over: {0}")]
+    Refused(String),
+    /// The link can't be used.
+    #[error("the link to the other process failed: {0}")]
+    Io(#[from] io::Error),
+    /// A message can't be parsed.
+    #[error("the other process sent something else than a message of a take-over")]
+    Strange,
+}
+
+/// A message. The documentation of `take_over` shows their order.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Message {
+    /// A socket that is listened on; it comes with its descriptor.
+    Socket(Described),
+    /// All sockets were sent.
+    Offer {
+        /// The running process.
+        process: u32,
+        /// Its version.
+        version: String,
+    },
+    /// The sockets were adopted.
+    Prepared,
+    /// The running process has closed its state.
+    Parked {
+        /// The generation in force.
+        generation: u64,
+    },
+    /// The running process goes on, so the new one must end.
+    Abort {
+        /// The reason.
+        reason: String,
+    },
+    /// The new process answers queries.
+    Serving {
+        /// Whether it uses the control socket.
+        has_control: bool,
+    },
+    /// An open connection of a client; it comes with its descriptor.
+    Connection {
+        /// The bytes of an incomplete query.
+        received: Vec<u8>,
+    },
+    /// All connections were sent.
+    End,
+}
+
+/// One end of the link.
+#[derive(Debug)]
+pub(super) struct Link(UnixStream);
+
+impl Link {
+    pub(super) fn new(stream: UnixStream) -> Self {
+        Self(stream)
+    }
+
+    /// Limits how long [`receive`](Self::receive) waits.
+    pub(super) fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.0.set_read_timeout(patience)
+    }
+
+    /// The process at the other end.
+    pub(super) fn peer(&self) -> io::Result<rustix::process::Pid> {
+        Ok(rustix::net::sockopt::socket_peercred(&self.0)?.pid)
+    }
+
+    pub(super) fn send(&self, message: &Message, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        let mut rest = &line[..];
+        if let Some(file) = file {
+            let files = [file];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            control.push(SendAncillaryMessage::ScmRights(&files));
+            let sent = sendmsg(
+                &self.0,
+                &[IoSlice::new(rest)],
+                &mut control,
+                SendFlags::NOSIGNAL,
+            )?;
+            rest = &rest[sent..];
+        }
+        while !rest.is_empty() {
+            let mut none = SendAncillaryBuffer::default();
+            let sent = sendmsg(
+                &self.0,
+                &[IoSlice::new(rest)],
+                &mut none,
+                SendFlags::NOSIGNAL,
+            )?;
+            rest = &rest[sent..];
+        }
+        Ok(())
+    }
+
+    /// The next message, with its descriptor; `None` if the other process has closed the link, which includes its death.
+    pub(super) fn receive(&self) -> Result<Option<(Message, Option<OwnedFd>)>, LinkError> {
+        let (mut line, mut file) = (Vec::new(), None);
+        loop {
+            // One byte at a time, so that the descriptor of the next message stays in the socket.
+            let mut byte = [0];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let received = recvmsg(
+                &self.0,
+                &mut [IoSliceMut::new(&mut byte)],
+                &mut control,
+                RecvFlags::CMSG_CLOEXEC,
+            );
+            let received = match received {
+                Err(rustix::io::Errno::INTR) => continue,
+                // The other process died with unread messages.
+                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                received => received.map_err(io::Error::from)?,
+            };
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(files) = message {
+                    file = files.last().or(file);
+                }
+            }
+            match (received.bytes, byte[0]) {
+                (0, _) => return Ok(None),
+                (_, b'\n') => break,
+                (_, byte) if line.len() < LINE_MAX => line.push(byte),
+                _ => return Err(LinkError::Strange),
+            }
+        }
+        let message = serde_json::from_slice(&line).map_err(|_| LinkError::Strange)?;
+        Ok(Some((message, file)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn each_message_arrives_with_its_own_descriptor() {
+        let (one, other) = UnixStream::pair().expect("a pair");
+        let (one, other) = (Link::new(one), Link::new(other));
+        let listeners: Vec<_> = (0..3)
+            .map(|_| TcpListener::bind("127.0.0.1:0").expect("bound"))
+            .collect();
+        for listener in &listeners {
+            let address = listener.local_addr().expect("bound");
+            let socket = Message::Socket(Described::Tcp(address));
+            one.send(&socket, Some(listener.as_fd())).expect("sent");
+            one.send(&Message::Prepared, None).expect("sent");
+        }
+        drop(one);
+        for listener in &listeners {
+            let address = listener.local_addr().expect("bound");
+            let (message, file) = other.receive().expect("no error").expect("a message");
+            let Message::Socket(Described::Tcp(told)) = message else {
+                panic!("{message:?}");
+            };
+            let passed = TcpListener::from(file.expect("a descriptor"));
+            assert_eq!(passed.local_addr().expect("bound"), address);
+            assert_eq!(told, address);
+            let (message, file) = other.receive().expect("no error").expect("a message");
+            assert!(matches!(message, Message::Prepared) && file.is_none());
+        }
+        assert!(other.receive().expect("no error").is_none(), "the end");
+    }
+
+    #[test]
+    fn a_line_that_is_no_message_or_has_no_end_is_an_error() {
+        for bytes in [b"GET / HTTP/1.1\n".to_vec(), vec![b'x'; LINE_MAX + 1]] {
+            let (mut one, other) = UnixStream::pair().expect("a pair");
+            let writer = std::thread::spawn(move || one.write_all(&bytes));
+            let error = Link::new(other).receive().expect_err("no message");
+            assert!(matches!(error, LinkError::Strange), "{error}");
+            // The rest may not have been read.
+            let _ = writer.join().expect("no panic");
+        }
+    }
+}

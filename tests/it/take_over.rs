@@ -1,0 +1,326 @@
+//! A new process takes over from a running one: no query is lost, and whichever process dies, one serves.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{JoinHandle, spawn};
+
+use hickory_proto::rr::RecordType;
+
+use crate::support::client::{PATIENCE, Stream, data, exchange, is_blocked, query, until};
+use crate::support::server::{Server, folder, list, preamble, tapis, text, verb};
+use crate::support::upstream::Upstream;
+
+fn server(upstream: &Upstream) -> Server {
+    let sections = "[metrics]\nlisten = [\"127.0.0.1:0\"]\n[state]\ndir = \"state\"\n[journal]\npath = \"state/journal.jsonl\"\n";
+    let config = preamble(upstream.address) + sections + &list("l", "");
+    Server::start_in(folder(&config, &[("l", "blocked.example\n")]))
+}
+
+/// A process that takes over from the server in a directory.
+fn successor(folder: &Path) -> Command {
+    let mut command = tapis();
+    command
+        .args(["serve", "--config", "tapis.toml", "--take-over"])
+        .current_dir(folder);
+    command
+}
+
+fn take_over(folder: &Path) -> Server {
+    let other = tempfile::tempdir().expect("a folder");
+    let new = Server::run(successor(folder), other);
+    new.logged("took over");
+    new
+}
+
+/// Starts a successor and kills it as soon as it logs `text`; it may have ended by then.
+fn killed_at(folder: &Path, text: &str) {
+    let mut child = successor(folder)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let found = lines
+        .map_while(Result::ok)
+        .find(|line| line.contains(text))
+        .unwrap_or_else(|| panic!("never logged: {text}"));
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    drop(found);
+}
+
+fn pid(folder: &Path) -> u64 {
+    let output = verb(folder, &["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}\n{}", text(&output)));
+    status["pid"].as_u64().expect("a number")
+}
+
+fn assert_journal_is_whole(folder: &Path) {
+    let output = verb(folder, &["journal", "verify"]);
+    assert!(output.status.success(), "{}", text(&output));
+}
+
+/// A client that asks again and again, each query after the answer to the one before.
+struct Client {
+    answers: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Client {
+    /// `ask` returns whether there was an answer.
+    fn start(mut ask: impl FnMut(usize) -> bool + Send + 'static) -> Self {
+        let (answers, stop) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let (count, end) = (Arc::clone(&answers), Arc::clone(&stop));
+        let thread = spawn(move || {
+            while !end.load(Ordering::Relaxed) {
+                let number = count.load(Ordering::Relaxed);
+                assert!(ask(number), "query {number} is lost");
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Self {
+            answers,
+            stop,
+            thread,
+        }
+    }
+
+    /// Waits for some more answers.
+    fn go_on(&self) {
+        let wanted = self.answers.load(Ordering::Relaxed) + 20;
+        until("answers", || {
+            self.answers.load(Ordering::Relaxed) >= wanted || self.thread.is_finished()
+        });
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("no query is lost");
+    }
+}
+
+fn clients(address: SocketAddr) -> Vec<Client> {
+    let name = |number: usize, kind: &str| match number % 3 {
+        0 => "blocked.example".to_owned(),
+        1 => "cached.example".to_owned(),
+        _ => format!("{kind}{number}.example"),
+    };
+    let by_udp = move |number| {
+        let message = query(&name(number, "u"), RecordType::A);
+        exchange(address, &message, PATIENCE).is_some()
+    };
+    let by_tcp = move |number| {
+        let mut stream = Stream::open(address);
+        stream.send(&query(&name(number, "t"), RecordType::A));
+        stream.receive().is_some()
+    };
+    let mut kept = Stream::open(address);
+    let by_one_connection = move |number| {
+        let sent = kept.try_send(&query(&name(number, "k"), RecordType::A));
+        sent.is_ok() && kept.receive().is_some()
+    };
+    vec![
+        Client::start(by_udp),
+        Client::start(by_tcp),
+        Client::start(by_one_connection),
+    ]
+}
+
+#[test]
+fn no_query_by_udp_or_tcp_is_lost_in_three_take_overs_and_connections_stay_open() {
+    let upstream = Upstream::plain();
+    let mut old = server(&upstream);
+    let folder = old.folder.path().to_owned();
+    let address = old.address;
+    let first = std::mem::replace(&mut old.folder, tempfile::tempdir().expect("a folder"));
+    let metrics = || {
+        let status = verb(&folder, &["status", "--json"]).stdout;
+        let status: serde_json::Value = serde_json::from_slice(&status).expect("JSON");
+        status["metrics"].to_string()
+    };
+    let scraped_at = metrics();
+    let clients = clients(address);
+    for _ in 0..3 {
+        clients.iter().for_each(Client::go_on);
+        let new = take_over(&folder);
+        assert_eq!(new.address, address);
+        assert_eq!(old.wait(), Some(0), "{}", old.log());
+        assert!(old.log().contains("handed over"), "{}", old.log());
+        clients.iter().for_each(Client::go_on);
+        assert_eq!(pid(&folder), u64::from(new.id()));
+        assert_eq!(metrics(), scraped_at);
+        old = new;
+    }
+    clients.into_iter().for_each(Client::end);
+    assert_journal_is_whole(&folder);
+    let journal = text(&verb(&folder, &["journal", "show"]));
+    assert_eq!(journal.matches("stop").count(), 3, "{journal}");
+    old.signal("TERM");
+    assert_eq!(old.wait(), Some(0));
+    assert!(
+        !folder.join("control.sock").exists(),
+        "the last one removes it"
+    );
+    drop(first);
+}
+
+#[test]
+fn a_successor_that_is_killed_at_any_step_leaves_the_running_server_as_it_was() {
+    let upstream = Upstream::plain();
+    let server = server(&upstream);
+    let folder = server.folder.path();
+    for step in [
+        "taking over",
+        "parked",
+        "kept images are in force",
+        "published",
+    ] {
+        killed_at(folder, step);
+        assert!(is_blocked(server.address, "blocked.example"), "{step}");
+        // It changes the policy as before.
+        let name = format!("{}.example", step.replace(' ', "-"));
+        server.replace("l", &format!("blocked.example\n{name}\n"));
+        let report = server.verb(&["reload"]);
+        assert!(report.status.success(), "{step}: {}", text(&report));
+        assert!(is_blocked(server.address, &name), "{step}");
+        assert_eq!(pid(folder), u64::from(server.id()));
+        assert_journal_is_whole(folder);
+    }
+    server.logged("this one goes on");
+    server.assert_well();
+    let new = take_over(folder);
+    assert!(is_blocked(new.address, "published.example"));
+}
+
+#[test]
+fn a_server_that_is_killed_while_it_is_parked_is_replaced() {
+    let upstream = Upstream::plain();
+    let mut old = server(&upstream);
+    let folder = old.folder.path().to_owned();
+    let child = successor(&folder);
+    let running = spawn(move || Server::run(child, tempfile::tempdir().expect("a folder")));
+    old.logged("parked: another process takes over");
+    old.signal("KILL");
+    old.wait();
+    let new = running.join().expect("it serves");
+    assert!(is_blocked(new.address, "blocked.example"));
+    new.logged("this one goes on alone");
+    assert_eq!(pid(&folder), u64::from(new.id()));
+    assert_journal_is_whole(&folder);
+}
+
+/// Asks for a take-over with this version of the protocol; returns the answer's head, and the connection.
+fn asked(folder: &Path, protocol: &str) -> (String, UnixStream) {
+    let mut stream = UnixStream::connect(folder.join("control.sock")).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    write!(
+        stream,
+        "POST /take-over HTTP/1.1\r\nhost: tapis\r\nconnection: upgrade\r\nupgrade: {protocol}\r\n\
+         content-length: 0\r\n\r\n"
+    )
+    .expect("sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("an answer");
+        head.push(byte[0]);
+    }
+    (String::from_utf8_lossy(&head).into_owned(), stream)
+}
+
+fn refused(folder: &Path) -> Output {
+    let output = successor(folder).output().expect("it ran");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    output
+}
+
+#[test]
+fn another_version_and_a_second_take_over_at_a_time_are_refused_with_the_reason() {
+    let upstream = Upstream::plain();
+    let server = server(&upstream);
+    let folder = server.folder.path();
+    let (head, mut stream) = asked(folder, "tapis-take-over/0");
+    assert!(head.contains(" 409 "), "{head}");
+    let mut reason = String::new();
+    stream.read_to_string(&mut reason).expect("text");
+    assert!(
+        reason.contains("tapis-take-over/0") && reason.contains("restart the server"),
+        "{reason}"
+    );
+    // This one takes its time.
+    let (head, slow) = asked(folder, "tapis-take-over/1");
+    assert!(head.contains(" 101 "), "{head}");
+    let report = text(&refused(folder));
+    assert!(
+        report.contains("another process is taking over"),
+        "{report}"
+    );
+    drop(slow);
+    server.logged("a take-over failed");
+    let new = take_over(folder);
+    assert!(is_blocked(new.address, "blocked.example"));
+}
+
+#[test]
+fn messages_of_another_program_end_its_take_over() {
+    let upstream = Upstream::plain();
+    let server = server(&upstream);
+    let folder = server.folder.path();
+    let (_, mut stream) = asked(folder, "tapis-take-over/1");
+    stream
+        .write_all(b"{\"serving\":{\"has_control\":true}}\n")
+        .expect("sent");
+    let mut rest = String::new();
+    // It gets sockets, which this test ignores, and the reason.
+    stream.shutdown(std::net::Shutdown::Write).expect("shut");
+    stream.read_to_string(&mut rest).expect("text");
+    assert!(rest.contains("abort"), "{rest}");
+    assert!(is_blocked(server.address, "blocked.example"));
+    server.assert_well();
+}
+
+#[test]
+fn another_user_with_access_to_the_control_socket_may_not_take_over() {
+    const USER: u32 = 424_242;
+    let version = tapis().arg("--version").uid(USER).gid(USER).output();
+    if !version.is_ok_and(|output| output.status.success()) {
+        // Only root can run a program as another user.
+        return;
+    }
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address)
+        .replace("[server]", &format!("[server]\ncontrol-group = \"{USER}\""));
+    let server = Server::start(&config, &[]);
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(server.folder.path(), mode).expect("changed");
+    let output = successor(server.folder.path()).uid(USER).gid(USER).output();
+    let output = output.expect("it ran");
+    let report = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    assert!(
+        report.contains("only the server's user and root"),
+        "{report}"
+    );
+}
+
+#[test]
+fn without_a_running_server_it_starts_as_usual() {
+    let upstream = Upstream::plain();
+    let folder = folder(&preamble(upstream.address), &[]);
+    let server = Server::run(successor(folder.path()), folder);
+    let log = server.log();
+    assert!(log.contains("there is none to take over from"), "{log}");
+    let answer = exchange(server.address, &query("a.example", RecordType::A), PATIENCE);
+    assert_eq!(data(&answer.expect("an answer")).len(), 1);
+}
