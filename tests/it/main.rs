@@ -1,4 +1,4 @@
-//! All integration tests, as one program.
+//! The integration tests, as one program; only tests/model.rs is another.
 
 mod answers;
 mod batches;
@@ -57,7 +57,6 @@ mod truncated_config;
 mod adblock;
 mod allocations;
 mod indonesia_2017;
-mod model;
 mod notify;
 mod publishing;
 mod resolving;

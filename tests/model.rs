@@ -1,7 +1,14 @@
 //! The rules of an image compared with two simple models: a `BTreeMap` that is walked label by
 //! label, and an FST over the paths.
 //!
-//! `TAPIS_LOOKUPS=10000000 cargo test --release --test it model::` sets the number of lookups.
+//! `TAPIS_LOOKUPS=10000000 cargo test --release --test model` sets the number of lookups.
+//!
+//! It is a program apart from the other integration tests because it is compiled twice: CI runs it without vector
+//! instructions, too.
+
+#[path = "it/support/random.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod random;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +21,7 @@ use tapis::policy::rule::Scope;
 use tapis::policy::rules::Rules;
 use tapis::wire::name::Name;
 
-use crate::support::random::Random;
+use crate::random::Random;
 
 const LISTS: usize = 3;
 const SCOPES: [Scope; 3] = [Scope::Exact, Scope::Below, Scope::Subtree];
