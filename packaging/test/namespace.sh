@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts systemd on a copy of the file system, as the first process of new namespaces. For test-deb.sh.
+# Starts systemd on a copy of the file system, as the first process of new namespaces. For test-package.sh.
 set -euo pipefail
 root=$1 package=$2 here=$3
 
@@ -34,7 +34,7 @@ done
 tr -d - </proc/sys/kernel/random/uuid >etc/machine-id
 rm -f etc/resolv.conf
 echo 'nameserver 127.0.0.9' >etc/resolv.conf
-cp "$package" root/package.deb
+cp "$package" "root/package.${package##*.}"
 cp -r "$here/test" root/test
 
 mkdir -p old

@@ -1,10 +1,11 @@
 #!/usr/bin/env -S python3 -B
-"""An upstream server on 127.0.0.9: answers every name with 192.0.2.1. For test-deb.sh."""
+"""An upstream server on 127.0.0.9, or on the given address: answers every name with 192.0.2.1. For tests of packages."""
 
 import socket
+import sys
 
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-server.bind(("127.0.0.9", 53))
+server.bind((sys.argv[1] if len(sys.argv) > 1 else "127.0.0.9", 53))
 while True:
     query, client = server.recvfrom(4096)
     end = 12

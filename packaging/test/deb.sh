@@ -1,26 +1,11 @@
 #!/usr/bin/env bash
-# Installs, uses, upgrades, removes and purges the package. For test-deb.sh, inside its namespaces.
+# Installs, uses, upgrades, removes and purges the package. For test-package.sh, inside its namespaces.
 set -euo pipefail
 package=$1
 cd /root
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
-fail() {
-  echo "FAILED: $*" >&2
-  systemctl status tapis --no-pager >&2 || true
-  journalctl -u tapis --no-pager --lines 30 >&2 || true
-  exit 1
-}
-step() { echo "- $*"; }
-answer() { dig @127.0.0.1 +short +timeout=1 +tries=1 "$1" A 2>/dev/null | grep -v "^;" || true; }
-# Waits until a name is answered so.
-until_answer() {
-  for _ in {1..100}; do
-    [[ $(answer "$1") == "$2" ]] && return
-    sleep 0.1
-  done
-  fail "$1 is answered by '$(answer "$1")', not by '$2'"
-}
+source test/functions.sh
 # Everything that may have a trace of the package.
 trace() {
   find / -xdev \( -path /proc -o -path /sys -o -path /root -o -path /tmp -o -path /var/log/journal -o -path /var/cache \

@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# Installs a Debian package under systemd, uses it, and removes it. Nothing of this reaches the machine: systemd runs as the
+# Installs a package under systemd, uses it, and removes it. Nothing of this reaches the machine: systemd runs as the
 # first process of its own namespaces, on a copy of the file system that is discarded afterwards.
 #
-#   packaging/test-deb.sh PACKAGE
+#   packaging/test-package.sh PACKAGE.deb|PACKAGE.rpm
 #
-# Needs root, Linux 5.11, systemd, dig, ip and python3.
+# Needs root, Linux 5.11, systemd, dig, ip, man and python3; and dpkg or rpm.
 set -euo pipefail
 package=$(realpath "$1")
 here=$(realpath "$(dirname "$0")")
+kind=${package##*.}
+[[ -x $here/test/$kind.sh ]] || { echo "$package is neither .deb nor .rpm" >&2; exit 2; }
+installer=$([[ $kind == rpm ]] && echo rpm || echo dpkg)
 
-for program in unshare nsenter dig ip python3 dpkg systemctl; do
+for program in unshare nsenter dig ip man python3 systemctl "$installer"; do
   command -v "$program" >/dev/null || { echo "$program is missing" >&2; exit 1; }
 done
 groups=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
@@ -54,7 +57,7 @@ for _ in {1..100}; do
   kill -0 "$init" 2>/dev/null || break
   sleep 0.1
 done
-if ! timeout 300 nsenter --all --target "$first" bash /root/test/inside.sh /root/package.deb; then
+if ! timeout 300 nsenter --all --target "$first" bash "/root/test/$kind.sh" "/root/package.$kind"; then
   echo "the log of the first process:" >&2
   tail -20 "$root.log" >&2
   rm -f "$root.log"
