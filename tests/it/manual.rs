@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -69,6 +69,10 @@ fn a_page_has_the_options_of_its_verb_and_the_exit_codes_of_its_help() {
     let main = read(&folder, "tapis.1");
     for part in [".SH \"EXIT CODES\"", "TAPIS_CONFIG", "tapis\\-rollback"] {
         assert!(main.contains(part), "{part}: {main}");
+    }
+    let (_, related) = pause.split_once(".SH \"SEE ALSO\"").expect("related pages");
+    for page in ["tapis(1)", "tapis.toml(5)"] {
+        assert!(related.contains(page), "{page}: {related}");
     }
     let signals = read(&folder, "tapis-serve.1");
     assert!(signals.contains(".SH SIGNALS"), "{signals}");
@@ -138,6 +142,35 @@ fn bash_completes_verbs_and_options() {
     assert_eq!(offered(&script, &["tapis", "order", "su"]), ["suspend"]);
     let options = offered(&script, &["tapis", "pause", "--re"]);
     assert_eq!(options, ["--reason"]);
+}
+
+#[test]
+fn each_shell_gets_a_script_in_its_own_language_that_knows_the_verbs() {
+    for (shell, begins) in [
+        ("bash", "_tapis() {"),
+        ("zsh", "#compdef tapis"),
+        ("fish", "complete -c tapis"),
+    ] {
+        let script = String::from_utf8(completions(shell).stdout).expect("text");
+        assert!(script.contains(begins), "{shell}: {script}");
+        for verb in verbs(&help(&[])) {
+            assert!(script.contains(&verb), "{shell} has no {verb}");
+        }
+    }
+}
+
+#[test]
+fn a_script_whose_reader_has_gone_ends_without_a_panic() {
+    let mut child = tapis()
+        .args(["completions", "zsh"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it started");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ended");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!error.contains("panicked"), "{error}");
 }
 
 #[test]

@@ -168,6 +168,24 @@ fn a_release_reports_all_that_hinders_it_at_once() {
 }
 
 #[test]
+fn a_version_that_is_the_tag_of_another_commit_is_not_released_again() {
+    let folder = repository(CHANGELOG);
+    let tag = |of: &str| {
+        let output = run(git(&folder).args(["tag", "-f", "v1.2.0", of]));
+        assert!(output.status.success(), "{output:?}");
+    };
+    tag("HEAD");
+    let output = release(&folder, "1.2.0");
+    assert!(output.status.success(), "its own commit: {output:?}");
+    let output = run(git(&folder).args(["commit", "-qm", "later", "--allow-empty"]));
+    assert!(output.status.success(), "{output:?}");
+    let output = release(&folder, "1.2.0");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("tag v1.2.0 is another commit"), "{error}");
+}
+
+#[test]
 fn the_bill_of_materials_names_what_is_linked_with_its_checksum_and_nothing_that_only_tests_need() {
     let output = run(&mut Command::new(root().join("packaging/sbom.py")));
     assert!(output.status.success(), "{output:?}");
@@ -189,11 +207,30 @@ fn the_bill_of_materials_names_what_is_linked_with_its_checksum_and_nothing_that
     for tests in ["criterion", "proptest", "tapis"] {
         assert!(named(tests).is_none(), "{tests}");
     }
+    for component in components {
+        let expression = &component["licenses"][0]["expression"];
+        let text = expression.as_str().expect("a licence");
+        assert!(!text.contains('/'), "no expression of SPDX: {component}");
+    }
     let refs = components.iter().map(|component| &component["bom-ref"]);
     let refs: Vec<_> = refs
         .chain([&bill["metadata"]["component"]["bom-ref"]])
         .collect();
     let entries = bill["dependencies"].as_array().expect("an array");
+    let on = |from: &Value| {
+        let entry = entries.iter().find(|entry| entry["ref"] == *from);
+        entry.expect("an entry")["dependsOn"]
+            .as_array()
+            .expect("an array")
+            .clone()
+    };
+    let root = &bill["metadata"]["component"]["bom-ref"];
+    assert!(on(root).contains(&tokio["bom-ref"]), "tapis needs tokio");
+    let bytes = named("bytes").expect("bytes");
+    assert!(
+        on(&tokio["bom-ref"]).contains(&bytes["bom-ref"]),
+        "tokio needs bytes"
+    );
     let needed = entries
         .iter()
         .flat_map(|entry| entry["dependsOn"].as_array().expect("an array"));
