@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the files of a release in target/release-VERSION: source, program, Debian package, bill of materials, notes, checksums.
+# Makes the files of a release in target/release-VERSION: source, program, Debian and RPM package, bill of materials, notes,
+# checksums.
 #
 #   packaging/release.sh VERSION [--dry-run]
 #
@@ -51,6 +52,8 @@ if [[ -z $dry ]]; then
   # Paths of this machine must not be part of the program.
   export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$PWD=/tapis --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
   package=$(packaging/build-deb.sh)
+  cp "$package" "$out/"
+  package=$(packaging/build-rpm.sh --no-build)
   cp "$package" "$out/"
   system=$(rustc -vV | sed -n 's/^host: //p')
   staged=$(mktemp -d)

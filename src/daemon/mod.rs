@@ -73,6 +73,7 @@ use crate::control::figures::PublishedFigures;
 use crate::control::publish::compose;
 use crate::serve::cache::Cache;
 use crate::stats::Counters;
+use crate::sys::code::unmap_unused;
 use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
 
 /// Runs the server until SIGTERM or SIGINT, or until another process has taken over. With `takes_over`, gets the sockets
@@ -245,6 +246,7 @@ pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
             let guard = essential.guard(essential.stop(), "the take-over");
             take_over.commit(has_control, service.live(), guard);
         }
+        unmap_unused();
         let (end, handover) = tokio::select! {
             end = signals.wait_for_the_end(&service.essential, hangup) => (end, None),
             handover = predecessor.wait(waiting_successors) => (Ok(()), Some(handover)),

@@ -2,6 +2,7 @@
 
 pub mod alarm;
 pub mod background;
+pub mod code;
 pub mod group;
 pub mod interface;
 pub mod lanes;
