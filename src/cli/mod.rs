@@ -28,6 +28,8 @@ mod rollback;
 mod serve;
 mod server;
 mod status;
+mod tail;
+mod top;
 mod usage;
 mod why;
 mod zones;
@@ -140,6 +142,17 @@ enum Verb {
     /// answers: see the alarms. Changed keys that wait for a restart are printed, and do not change the exit code. Exit
     /// code 4 when no server could be asked.
     Status(status::StatusArgs),
+    /// Print the most frequent names, blocked names, clients and sources of a running server.
+    ///
+    /// They are those of the last minutes; [top] in the configuration turns them on. Exit code 1 when they are off, 4
+    /// when no server could be asked.
+    Top(top::TopArgs),
+    /// Print the queries of a running server as it finishes them.
+    ///
+    /// Possible while the query log is on, or with `tail = true` in [query-log]. Clients are shown as its `client` says.
+    /// Ends when the server stops. If queries come faster than they can be printed, some are missing; it is printed where,
+    /// and how many. Exit code 1 when the server refuses, 4 when no server could be asked.
+    Tail(tail::TailArgs),
     /// Show the cache of a running server, and remove answers from it.
     ///
     /// Exit code 4 when no server could be asked.
@@ -220,6 +233,8 @@ impl Verb {
             Self::List(args) => args.need(),
             Self::Serve(_) => Need::Serve,
             Self::Status(_)
+            | Self::Top(_)
+            | Self::Tail(_)
             | Self::Reload(_)
             | Self::Rollback(_)
             | Self::Pause(_)
@@ -267,6 +282,8 @@ pub fn main() -> ExitCode {
         Verb::Journal(args) => journal::run(&choice, &args, &mut out),
         Verb::Why(args) => why::run(&choice, &args, &mut out),
         Verb::Status(args) => status::run(config, &args, &mut out),
+        Verb::Top(args) => top::run(config, &args, &mut out),
+        Verb::Tail(args) => tail::run(config, &args, &mut out),
         Verb::Cache(args) => cache::run(config, &args, &mut out),
         Verb::Health(args) => health::run(config, &args, &mut out),
         Verb::Reload(args) => reload::run(config, &args, &mut out),

@@ -12,10 +12,13 @@ use crate::config::paths;
 use crate::config::shown::counted;
 use crate::control::admin::status::{BadLine, ListHealth, ListStatus, PauseStatus, Status};
 use crate::control::gauges::SinkReport;
+use crate::control::recording::TopReport;
 use crate::control::sources::feeds::report::FeedReport;
 
 /// The most forwarded zones of a server that are printed.
 const MOST_ZONES: usize = 3;
+/// The entries of each top list that are printed.
+const TOP_ENTRIES: usize = 3;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -103,6 +106,9 @@ pub(super) fn run(
     if let Some(tap) = &status.gauges.recording.dnstap {
         print_sink("dnstap to", tap, out)?;
     }
+    if let Some(top) = &status.gauges.recording.top {
+        print_top(top, out)?;
+    }
     for list in &status.lists {
         let feed = status.feeds.iter().find(|feed| feed.name == list.name);
         print_list(list, feed, out)?;
@@ -148,6 +154,25 @@ fn listed(zones: &[String]) -> String {
         0 => shown,
         count => format!("{shown} and {}", counted(count, "more zone", "more zones")),
     }
+}
+
+/// Prints the first entries of the top lists, a line each.
+fn print_top(top: &TopReport, out: &mut impl Write) -> io::Result<()> {
+    for (what, list) in [
+        ("names", &top.names),
+        ("blocked names", &top.blocked_names),
+        ("clients", &top.clients),
+        ("sources", &top.sources),
+    ] {
+        let entries = list.entries.iter().take(TOP_ENTRIES);
+        let entries = entries.map(|entry| format!("{} ({})", entry.text, entry.count));
+        let entries = entries.collect::<Vec<_>>().join(", ");
+        if !entries.is_empty() {
+            let seconds = counted(top.seconds, "second", "seconds");
+            writeln!(out, "top {what} within {seconds}: {entries}")?;
+        }
+    }
+    Ok(())
 }
 
 fn print_sink(what: &str, sink: &SinkReport, out: &mut impl Write) -> io::Result<()> {

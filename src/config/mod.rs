@@ -45,6 +45,7 @@ pub mod shown;
 pub mod special_use;
 pub(crate) mod suggest;
 mod syntax;
+pub mod top;
 mod tsig;
 mod types;
 pub mod upstream;

@@ -16,6 +16,7 @@ use super::publish;
 use super::reader::{At, Reader, Strings, WordOrStrings};
 use super::recording::RawQueryLog;
 use super::special_use;
+use super::top::RawTop;
 use super::upstream;
 use super::zone;
 
@@ -37,6 +38,7 @@ pub(super) struct Raw {
     pub(super) metrics: RawMetrics,
     pub(super) query_log: RawQueryLog,
     pub(super) dnstap: RawDnstap,
+    pub(super) top: RawTop,
     pub(super) guard: guard::Raw,
     pub(super) orders: Orders,
     pub(super) exceptions: Exceptions,
@@ -63,6 +65,7 @@ impl Raw {
             metrics: file.section("metrics", RawMetrics::read),
             query_log: file.section("query-log", RawQueryLog::read),
             dnstap: file.section("dnstap", RawDnstap::read),
+            top: file.section("top", RawTop::read),
             guard: file.section("guard", guard::Raw::read),
             orders: file.section("orders", Orders::read),
             exceptions: file.section("exceptions", Exceptions::read),

@@ -32,6 +32,8 @@ pub struct QueryLog {
     pub rotate_bytes: Option<u64>,
     /// The number of rotated files that are kept.
     pub keep: u32,
+    /// Whether users of the control socket may read queries as they come.
+    pub tail: bool,
 }
 
 /// How much of a client's address is recorded.
@@ -58,6 +60,7 @@ impl Default for QueryLog {
             client_key: None,
             rotate_bytes: Some(ROTATE_MIB << 20),
             keep: KEEP,
+            tail: false,
         }
     }
 }
@@ -72,6 +75,7 @@ pub(super) struct RawQueryLog {
     client_key: Option<At<String>>,
     rotate_mib: Option<At<i64>>,
     keep: Option<At<i64>>,
+    tail: Option<At<bool>>,
 }
 
 impl RawQueryLog {
@@ -84,6 +88,7 @@ impl RawQueryLog {
             client_key: table.string("client-key"),
             rotate_mib: table.integer("rotate-mib"),
             keep: table.integer("keep"),
+            tail: table.boolean("tail"),
         }
     }
 }
@@ -98,12 +103,15 @@ pub(super) fn query_log(raw: RawQueryLog, findings: &mut Findings) -> QueryLog {
     ];
     let only = choice(raw.only, &[("all", false), ("blocked", true)], findings);
     let rotate: Option<u64> = number(raw.rotate_mib, 0..=ROTATE_MIB_MAX, findings);
+    let client_key = file(raw.client_key, findings);
+    let file = file(raw.file, findings);
     QueryLog {
-        file: file(raw.file, findings),
+        tail: raw.tail.map_or(file.is_some(), |given| given.value),
+        file,
         only_blocked: only.unwrap_or(false),
         sample: sample(raw.sample, findings).unwrap_or(1.0),
         client: choice(raw.client, &forms, findings).unwrap_or_default(),
-        client_key: file(raw.client_key, findings),
+        client_key,
         rotate_bytes: Some(rotate.unwrap_or(ROTATE_MIB) << 20).filter(|bytes| *bytes > 0),
         keep: number(raw.keep, 0..=KEEP_MAX, findings).unwrap_or(KEEP),
     }

@@ -20,6 +20,7 @@ use super::metrics::Metrics;
 use super::publish::Publish;
 use super::recording::QueryLog;
 use super::special_use::SpecialUse;
+use super::top::Top;
 use super::upstream::{Upstream, UpstreamServer};
 use super::zone::PolicyZone;
 use crate::policy::rule::{Blocking, Scope, Source};
@@ -123,6 +124,8 @@ pub struct Recording {
     pub query_log: QueryLog,
     /// The receiver of dnstap.
     pub dnstap: Dnstap,
+    /// Lists of the most frequent names, clients and sources.
+    pub top: Top,
 }
 
 /// Size and lifetimes of the cache.

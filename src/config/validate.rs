@@ -21,6 +21,7 @@ use super::publish;
 use super::raw::{self, Raw};
 use super::recording::{self, RawQueryLog};
 use super::special_use;
+use super::top::{self, RawTop};
 use super::types::{
     Cache, Config, Exceptions, History, JournalFiles, Local, Orders, Origin, Overrides, Recording,
     Server, StateConfig,
@@ -63,7 +64,7 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
         origin,
         server: server_section(
             raw.server,
-            (raw.metrics, raw.query_log, raw.dnstap),
+            (raw.metrics, raw.query_log, raw.dnstap, raw.top),
             findings,
         ),
         upstream: upstream::validate(raw.upstream, findings),
@@ -86,7 +87,7 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
 
 fn server_section(
     raw: raw::Server,
-    (metrics, log, tap): (RawMetrics, RawQueryLog, RawDnstap),
+    (metrics, log, tap, top): (RawMetrics, RawQueryLog, RawDnstap, RawTop),
     findings: &mut Findings,
 ) -> Server {
     let listen = non_empty_array(raw.listen, findings);
@@ -122,6 +123,7 @@ fn server_section(
         recording: Recording {
             query_log: recording::query_log(log, findings),
             dnstap: dnstap::dnstap(tap, findings),
+            top: top::top(top, findings),
         },
         discard: Duration::from_millis(
             number(raw.discard_ms, 100..=60_000, findings).unwrap_or(1900),

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::recording::TopReport;
 use crate::config::shown::counted;
 
 /// The state of the data plane.
@@ -60,6 +61,9 @@ pub struct RecordingReport {
     /// The receiver of dnstap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dnstap: Option<SinkReport>,
+    /// The most frequent names, clients and sources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top: Option<TopReport>,
 }
 
 /// A sink of finished queries. The numbers count queries since the start.

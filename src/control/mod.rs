@@ -17,6 +17,7 @@ pub mod list_file;
 pub mod local_names;
 pub mod persist;
 pub mod publish;
+pub mod recording;
 pub mod rollback;
 pub mod sources;
 pub mod start;

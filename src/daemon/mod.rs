@@ -221,7 +221,7 @@ pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
                 listener,
                 access,
                 requests,
-                (explain, policy, service.cache_control()),
+                (explain, policy, service.cache_control(), service.recorded()),
                 successors,
                 state_dir,
                 stop.clone(),

@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::control::admin::caching::CacheControl;
 use crate::control::data_plane::DataPlane;
+use crate::control::recording::RecordedQueries;
 use crate::control::vitals::Vitals;
 use crate::policy::current::Reader;
 use crate::policy::images::Images;
@@ -45,7 +46,7 @@ use crate::sys::process::return_free_memory;
 /// How long queries in progress may take when the server stops.
 pub(super) const DRAIN: Duration = Duration::from_secs(3);
 /// How long it may take to write the last records when the server stops.
-const RECORDED: Duration = Duration::from_secs(1);
+const RECORDED: Duration = Duration::from_secs(2);
 /// How often to check whether a burst of queries has ended.
 const TIDYING: Duration = Duration::from_secs(1);
 /// The number of waiting queries that count as a burst.
@@ -209,6 +210,11 @@ impl Service {
         Arc::new(self.live.clone())
     }
 
+    /// The finished queries, for the control socket.
+    pub(super) fn recorded(&self) -> Arc<dyn RecordedQueries> {
+        Arc::clone(&self.live.0.recorder) as Arc<dyn RecordedQueries>
+    }
+
     /// Accepts no more queries, answers those in progress, and ends within [`DRAIN`].
     pub(super) async fn stop(self) {
         // This comes first: tasks that end before it are reported as failed.
@@ -230,7 +236,7 @@ impl Service {
         let recorded = tokio::task::spawn_blocking(move || recorder.stop());
         // A disk that does not answer must not prevent the end.
         if tokio::time::timeout(RECORDED, recorded).await.is_err() {
-            tracing::warn!("the last records are not written: the disk is slow");
+            tracing::warn!("the recorder has not ended in time; its last records may be lost");
         }
         tracing::info!("stopped");
     }

@@ -55,6 +55,21 @@ impl ClientText {
         }
     }
 
+    /// The form; [`ClientForm::None`] if clients are hidden.
+    pub(super) fn form(&self) -> ClientForm {
+        self.form
+    }
+
+    /// The address that is shown of a client; `None` if none is.
+    pub(super) fn address(&self, client: IpAddr) -> Option<IpAddr> {
+        let client = client.to_canonical();
+        match self.form {
+            ClientForm::Whole => Some(client),
+            ClientForm::Truncated => Some(truncated(client)),
+            ClientForm::Hashed | ClientForm::None => None,
+        }
+    }
+
     /// Replaces `text` by a client. Returns false if clients are not shown.
     pub(super) fn write(&self, client: IpAddr, text: &mut String) -> bool {
         text.clear();

@@ -6,20 +6,25 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use super::figures::{Sink, SinkFigures, Switch};
+use tokio::sync::oneshot;
+
+use super::figures::{Figures, Sink, Switch};
 use super::tap::Tap;
 use super::thread::{Command, RecorderThread};
 use crate::config::Recording;
 use crate::control::gauges::{RecordingReport, SinkReport};
+use crate::control::recording::{RecordedQueries, TailParts, TailRequest, TopReport};
 
 /// The most rings that the tasks of the async side share.
 const SHARED_RINGS: usize = 8;
+/// The entries of each top list in the state of the server.
+const TOP_ENTRIES: usize = 10;
 
 /// The recorder: its taps, its thread, and its figures.
 pub struct Recorder {
     switch: Arc<Switch>,
     taps: Vec<Arc<Tap>>,
-    figures: Arc<[SinkFigures; Sink::COUNT]>,
+    figures: Arc<Figures>,
     commands: Sender<Command>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -36,7 +41,7 @@ impl Recorder {
         let rings = rings.chain([shared_rings.min(SHARED_RINGS)]);
         let taps = rings.map(|count| Arc::new(Tap::new(Arc::clone(&switch), count)));
         let taps: Vec<_> = taps.collect();
-        let figures = Arc::<[SinkFigures; Sink::COUNT]>::default();
+        let figures = Arc::<Figures>::default();
         let (commands, queue) = channel();
         let thread = RecorderThread::new(
             Arc::clone(&switch),
@@ -90,6 +95,7 @@ impl Recorder {
         RecordingReport {
             query_log: self.figures_of(Sink::QueryLog),
             dnstap: self.figures_of(Sink::Dnstap),
+            top: self.figures.top(TOP_ENTRIES),
         }
     }
 
@@ -102,10 +108,11 @@ impl Recorder {
              and restart to record again"
                 .to_owned()
         });
-        let reports = Sink::ALL.map(|sink| self.figures_of(sink));
+        let reports = Sink::CONFIGURED.map(|sink| self.figures_of(sink));
         let problems = reports.into_iter().flatten();
         dead.into_iter()
             .chain(problems.filter_map(|report| report.problem))
+            .chain(self.figures.clients_problem())
             .collect()
     }
 
@@ -116,11 +123,23 @@ impl Recorder {
         };
         let dropped = sum(|tap, sink| tap.tally.dropped[sink].load(Ordering::Relaxed));
         let sampled_out = sum(|tap, sink| tap.tally.sampled_out[sink].load(Ordering::Relaxed));
-        self.figures[sink as usize].report(dropped, sampled_out)
+        self.figures.of(sink).report(dropped, sampled_out)
     }
 
     fn send(&self, command: Command) {
         // Fails only if the thread has panicked, which `alarms` reports.
         drop(self.commands.send(command));
+    }
+}
+
+impl RecordedQueries for Recorder {
+    fn top(&self, entries: usize) -> Option<TopReport> {
+        self.figures.top(entries)
+    }
+
+    fn tail(&self, request: TailRequest) -> oneshot::Receiver<Result<TailParts, String>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Tail(request, reply));
+        answer
     }
 }

@@ -4,17 +4,23 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::control::gauges::SinkReport;
+use crate::control::recording::TopReport;
 
 /// The sinks of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sink {
     QueryLog,
     Dnstap,
+    Top,
+    Tail,
 }
 
 impl Sink {
-    pub(super) const COUNT: usize = 2;
-    pub(super) const ALL: [Self; Self::COUNT] = [Self::QueryLog, Self::Dnstap];
+    pub(super) const COUNT: usize = 4;
+    pub(super) const ALL: [Self; Self::COUNT] =
+        [Self::QueryLog, Self::Dnstap, Self::Top, Self::Tail];
+    /// Those of which the configuration has a section with a target and a sample. They come first.
+    pub(super) const CONFIGURED: [Self; 2] = [Self::QueryLog, Self::Dnstap];
 
     /// Its bit in [`Head::sinks`](super::record::Head::sinks).
     pub(super) const fn bit(self) -> u8 {
@@ -29,15 +35,15 @@ pub(super) const ONLY_BLOCKED: u32 = 1 << 8;
 pub(super) struct Switch {
     /// The bits of the sinks that are on, and flags.
     wanted: AtomicU32,
-    /// For each sink, the largest random number with which a query is recorded.
-    samples: [AtomicU32; Sink::COUNT],
+    /// For each configured sink, the largest random number with which a query is recorded.
+    samples: [AtomicU32; Sink::CONFIGURED.len()],
 }
 
 impl Default for Switch {
     fn default() -> Self {
         Self {
             wanted: AtomicU32::new(0),
-            samples: [const { AtomicU32::new(u32::MAX) }; Sink::COUNT],
+            samples: [const { AtomicU32::new(u32::MAX) }; Sink::CONFIGURED.len()],
         }
     }
 }
@@ -83,7 +89,48 @@ pub(super) fn bump(counters: &[AtomicU64; Sink::COUNT], bits: u8) {
     }
 }
 
-/// The figures of one sink, which the recorder's thread writes.
+/// What the recorder's threads report.
+#[derive(Default)]
+pub(super) struct Figures {
+    /// By configured sink.
+    sinks: [SinkFigures; Sink::CONFIGURED.len()],
+    /// Why clients are left out although they should be shown.
+    clients: Mutex<Option<String>>,
+    /// The newest top lists; `None` if they are off.
+    top: Mutex<Option<TopReport>>,
+}
+
+impl Figures {
+    /// The figures of a configured sink.
+    pub(super) fn of(&self, sink: Sink) -> &SinkFigures {
+        &self.sinks[sink as usize]
+    }
+
+    pub(super) fn set_clients_problem(&self, problem: Option<String>) {
+        *locked(&self.clients) = problem;
+    }
+
+    pub(super) fn clients_problem(&self) -> Option<String> {
+        locked(&self.clients).clone()
+    }
+
+    pub(super) fn set_top(&self, report: Option<TopReport>) {
+        *locked(&self.top) = report;
+    }
+
+    /// The newest top lists, with the first entries of each. `None` if they are off.
+    pub(super) fn top(&self, entries: usize) -> Option<TopReport> {
+        locked(&self.top)
+            .as_ref()
+            .map(|report| report.first(entries))
+    }
+}
+
+fn locked<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The figures of one sink.
 #[derive(Default)]
 pub(super) struct SinkFigures {
     pub(super) recorded: AtomicU64,
@@ -102,19 +149,19 @@ struct SinkState {
 impl SinkFigures {
     /// Reports about another target from now on.
     pub(super) fn begin(&self, target: Option<String>) {
-        *self.lock() = SinkState {
+        *locked(&self.state) = SinkState {
             target,
             problem: None,
         };
     }
 
     pub(super) fn set_problem(&self, problem: Option<String>) {
-        self.lock().problem = problem;
+        locked(&self.state).problem = problem;
     }
 
     /// The report about a sink that is on; `None` if it is off.
     pub(super) fn report(&self, dropped: u64, sampled_out: u64) -> Option<SinkReport> {
-        let SinkState { target, problem } = self.lock().clone();
+        let SinkState { target, problem } = locked(&self.state).clone();
         Some(SinkReport {
             target: target?,
             recorded: self.recorded.load(Ordering::Relaxed),
@@ -124,9 +171,5 @@ impl SinkFigures {
             errors: self.errors.load(Ordering::Relaxed),
             problem,
         })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SinkState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

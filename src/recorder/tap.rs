@@ -70,7 +70,7 @@ impl Tap {
         }
         let written = self.with_ring(|writer| {
             let mut left_out = 0;
-            for sink in Sink::ALL {
+            for sink in Sink::CONFIGURED {
                 let sample = self.switch.sample(sink);
                 if sinks & sink.bit() != 0 && sample < u32::MAX && writer.random() > sample {
                     left_out |= sink.bit();
@@ -121,7 +121,7 @@ impl Tap {
     }
 
     /// Calls `write` with a ring that no other thread is using; returns false if there is none.
-    fn with_ring(&self, write: impl FnOnce(&mut RingWriter) -> bool) -> bool {
+    pub(super) fn with_ring(&self, write: impl FnOnce(&mut RingWriter) -> bool) -> bool {
         let count = self.rings.len();
         let first = if count == 1 { 0 } else { thread_number() };
         for at in 0..count {

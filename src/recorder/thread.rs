@@ -1,18 +1,25 @@
 //! The thread that takes records out of all rings and passes them to the sinks.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
+use super::clients::Clients;
 use super::dnstap::DnstapSink;
-use super::figures::{ONLY_BLOCKED, Sink, SinkFigures, Switch};
-use super::query_log::QueryLogSink;
+use super::figures::{Figures, ONLY_BLOCKED, Sink, Switch};
+use super::query_log::{LineRoom, QueryLogSink};
 use super::record::Record;
 use super::ring::RingReader;
+use super::tail::Tails;
 use super::tap::Tap;
+use super::top::TopSink;
 use super::wall_clock::WallClock;
 use crate::config::Recording;
 use crate::config::shown::Show;
+use crate::control::recording::{TailParts, TailRequest};
 
 /// The pause after a pass that found records. A ring must not fill up meanwhile.
 const BUSY: Duration = Duration::from_millis(5);
@@ -25,6 +32,7 @@ const PASS: usize = 4096;
 pub(super) enum Command {
     Configure(Box<Recording>),
     Reopen,
+    Tail(TailRequest, oneshot::Sender<Result<TailParts, String>>),
     Stop,
 }
 
@@ -32,19 +40,26 @@ pub(super) enum Command {
 pub(super) struct RecorderThread {
     switch: Arc<Switch>,
     taps: Vec<Arc<Tap>>,
-    figures: Arc<[SinkFigures; Sink::COUNT]>,
+    figures: Arc<Figures>,
     commands: Receiver<Command>,
+    config: Recording,
     /// The rings, if any sink is on.
     rings: Vec<RingReader>,
+    clients: Clients,
+    room: LineRoom,
     query_log: Option<QueryLogSink>,
     dnstap: Option<DnstapSink>,
+    top: Option<TopSink>,
+    tails: Tails,
+    /// Queries that did not get here for the tails, as far as they know.
+    untailed: u64,
 }
 
 impl RecorderThread {
     pub(super) fn new(
         switch: Arc<Switch>,
         taps: Vec<Arc<Tap>>,
-        figures: Arc<[SinkFigures; Sink::COUNT]>,
+        figures: Arc<Figures>,
         commands: Receiver<Command>,
     ) -> Self {
         Self {
@@ -52,9 +67,15 @@ impl RecorderThread {
             taps,
             figures,
             commands,
+            config: Recording::default(),
             rings: Vec::new(),
+            clients: Clients::hidden(),
+            room: LineRoom::default(),
             query_log: None,
             dnstap: None,
+            top: None,
+            tails: Tails::default(),
+            untailed: 0,
         }
     }
 
@@ -76,6 +97,7 @@ impl RecorderThread {
                         log.reopen();
                     }
                 }
+                Ok(Command::Tail(request, reply)) => self.tail(&request, reply),
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -83,12 +105,17 @@ impl RecorderThread {
         }
         self.switch.set_wanted(0);
         self.drain();
+        self.tails.end("the server is stopping", Instant::now());
         if let Some(dnstap) = &mut self.dnstap {
-            dnstap.finish(&self.figures[Sink::Dnstap as usize]);
+            dnstap.finish(self.figures.of(Sink::Dnstap));
+        }
+        if let Some(log) = self.query_log.take() {
+            log.finish();
         }
     }
 
     fn configure(&mut self, recording: &Recording) {
+        let now = Instant::now();
         let (log, tap) = (&recording.query_log, &recording.dnstap);
         let is_same_log =
             self.query_log.as_ref().map(QueryLogSink::config) == log.file.as_ref().map(|_| log);
@@ -99,26 +126,58 @@ impl RecorderThread {
             self.switch.set_wanted(0);
             self.drain();
         }
+        let was_form = self.clients.text().form();
+        match log.file.is_some() || log.tail || recording.top.enabled {
+            true => self.clients.follow(log, now),
+            false => self.clients = Clients::hidden(),
+        }
         if !is_same_log {
             let file = log.file.as_ref().map(|file| file.shown().to_string());
-            self.figures[Sink::QueryLog as usize].begin(file);
-            self.query_log = QueryLogSink::new(log);
+            if let Some(log) = self.query_log.take() {
+                log.finish();
+            }
+            self.figures.of(Sink::QueryLog).begin(file);
+            self.query_log = QueryLogSink::new(log, &self.figures);
         }
         if !is_same_tap {
-            let figures = &self.figures[Sink::Dnstap as usize];
+            let figures = self.figures.of(Sink::Dnstap);
             if let Some(dnstap) = &mut self.dnstap {
                 dnstap.finish(figures);
             }
             figures.begin(tap.receiver.as_ref().map(ToString::to_string));
             self.dnstap = DnstapSink::new(tap);
         }
+        let config = self.top.as_ref().map(TopSink::config);
+        if config != Some(&recording.top).filter(|top| top.enabled) {
+            self.top = TopSink::new(&recording.top, now);
+            self.figures.set_top(None);
+        }
+        if !log.tail {
+            self.tails.end("[query-log] tail is off by now", now);
+        }
+        if was_form != self.clients.text().form() {
+            if let Some(top) = &mut self.top {
+                top.forget_clients();
+            }
+            self.tails.end("[query-log] client has changed", now);
+        }
         self.switch.set_sample(Sink::QueryLog, log.sample);
         self.switch.set_sample(Sink::Dnstap, tap.sample);
+        self.config = recording.clone();
+        self.set_switch();
+    }
+
+    /// Turns recording on for the sinks that there are.
+    fn set_switch(&mut self) {
         let bit = |is_on, sink: Sink| if is_on { u32::from(sink.bit()) } else { 0 };
         let mut wanted = bit(self.query_log.is_some(), Sink::QueryLog);
         wanted |= bit(self.dnstap.is_some(), Sink::Dnstap);
+        wanted |= bit(self.top.is_some(), Sink::Top);
+        wanted |= bit(!self.tails.is_empty(), Sink::Tail);
         let is_on = wanted != 0;
-        wanted |= if log.only_blocked { ONLY_BLOCKED } else { 0 };
+        if self.config.query_log.only_blocked {
+            wanted |= ONLY_BLOCKED;
+        }
         if is_on == self.rings.is_empty() {
             let taps = self.taps.iter();
             self.rings = taps.flat_map(|tap| tap.set_rings(is_on)).collect();
@@ -126,21 +185,54 @@ impl RecorderThread {
         self.switch.set_wanted(if is_on { wanted } else { 0 });
     }
 
+    fn tail(&mut self, request: &TailRequest, reply: oneshot::Sender<Result<TailParts, String>>) {
+        let parts = match self.config.query_log.tail {
+            true => {
+                let form = self.clients.text().form();
+                self.tails.add(request, form, Instant::now())
+            }
+            false => Err(
+                "queries are not shown while they are not recorded: set `file` or `tail = true` in [query-log]"
+                    .to_owned(),
+            ),
+        };
+        // If the reader is gone already, the next flush notices.
+        let _ = reply.send(parts);
+        self.set_switch();
+        self.untailed = self.dropped();
+    }
+
+    /// The queries that were not recorded for the tails.
+    fn dropped(&self) -> u64 {
+        let taps = self.taps.iter();
+        let dropped =
+            taps.map(|tap| tap.tally.dropped[Sink::Tail as usize].load(Ordering::Relaxed));
+        dropped.sum()
+    }
+
     /// Passes records of all rings to the sinks. Returns whether there were any.
     fn pass(&mut self) -> bool {
-        let clock = WallClock::now();
+        let (clock, now) = (WallClock::now(), Instant::now());
         let mut found = false;
-        let of_log = &self.figures[Sink::QueryLog as usize];
-        let of_tap = &self.figures[Sink::Dnstap as usize];
+        let of_tap = self.figures.of(Sink::Dnstap);
+        let clients = self.clients.text();
         for ring in &mut self.rings {
             let mut left = PASS;
             let mut take = |record: Record<'_>| {
                 let is_for = |sink: Sink| record.head.sinks & sink.bit() != 0;
+                self.room.clear();
                 if let Some(log) = self.query_log.as_mut().filter(|_| is_for(Sink::QueryLog)) {
-                    log.record(&record, &clock, of_log);
+                    log.record(self.room.line(&record, &clock, clients));
                 }
                 if let Some(tap) = self.dnstap.as_mut().filter(|_| is_for(Sink::Dnstap)) {
                     tap.record(&record, &clock, of_tap);
+                }
+                if let Some(top) = self.top.as_mut().filter(|_| is_for(Sink::Top)) {
+                    top.record(&record, clients);
+                }
+                if is_for(Sink::Tail) {
+                    let shown = (&clock, clients);
+                    self.tails.record(&record, shown, &mut self.room, now);
                 }
             };
             while left > 0 && ring.read(&mut take) {
@@ -148,18 +240,97 @@ impl RecorderThread {
                 left -= 1;
             }
         }
+        self.flush();
+        found
+    }
+
+    /// Has the sinks send and write what they have, and look after their state.
+    fn flush(&mut self) {
         let now = Instant::now();
+        self.clients.look(now);
+        self.figures.set_clients_problem(self.clients.problem());
         if let Some(log) = &mut self.query_log {
-            log.flush(now, of_log);
+            log.flush(now);
         }
         if let Some(tap) = &mut self.dnstap {
-            tap.flush(now, of_tap);
+            tap.flush(now, self.figures.of(Sink::Dnstap));
         }
-        found
+        if let Some(top) = &mut self.top {
+            top.flush(now, &self.figures);
+        }
+        if !self.tails.is_empty() {
+            let dropped = self.dropped();
+            let new = dropped - std::mem::replace(&mut self.untailed, dropped);
+            self.tails.flush(new, now);
+            if self.tails.is_empty() {
+                // The last reader is gone.
+                self.set_switch();
+            }
+        }
     }
 
     /// Passes on all records that are there.
     fn drain(&mut self) {
         while self.pass() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::config::recording::QueryLog;
+    use crate::recorder::record::Head;
+    use crate::serve::client::Transport;
+
+    fn head() -> Head {
+        Head {
+            sinks: Sink::QueryLog.bit(),
+            address: Ipv4Addr::LOCALHOST.into(),
+            port: 53,
+            local: None,
+            transport: Transport::Udp,
+            outcome: None,
+            rcode: None,
+            received: tokio::time::Instant::now(),
+            ended: tokio::time::Instant::now(),
+            rule: None,
+            answer_len: 0,
+            lengths: [0; 3],
+        }
+    }
+
+    #[test]
+    fn records_in_the_rings_and_lines_that_wait_are_written_at_the_stop() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("log");
+        let (switch, figures) = (Arc::<Switch>::default(), Arc::<Figures>::default());
+        let taps: Vec<_> = (0..2)
+            .map(|_| Arc::new(Tap::new(Arc::clone(&switch), 1)))
+            .collect();
+        let (commands, queue) = channel();
+        let mut thread = RecorderThread::new(switch, taps.clone(), Arc::clone(&figures), queue);
+        thread.configure(&Recording {
+            query_log: QueryLog {
+                file: Some(file.clone()),
+                ..QueryLog::default()
+            },
+            ..Recording::default()
+        });
+        // More than a ring is emptied of in one pass.
+        let count = PASS + 1;
+        for tap in &taps {
+            for _ in 0..count {
+                assert!(tap.with_ring(|writer| writer.write(head(), [b"", b"", b""])));
+            }
+        }
+        commands.send(Command::Stop).expect("it has not ended");
+        thread.run();
+        let text = std::fs::read_to_string(&file).expect("readable");
+        assert_eq!(text.lines().count(), 2 * count);
+        let recorded = &figures.of(Sink::QueryLog).recorded;
+        assert_eq!(recorded.load(Ordering::Relaxed), 2 * count as u64);
     }
 }

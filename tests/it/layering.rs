@@ -42,6 +42,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "serve",
             "stats",
             "control::gauges",
+            "control::recording",
         ],
     ),
 ];

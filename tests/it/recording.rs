@@ -1,4 +1,5 @@
-//! What is recorded of finished queries: the query log and dnstap.
+//! What is recorded of finished queries: the query log, dnstap, top lists, live queries.
 
 mod dnstap;
+mod live;
 mod query_log;

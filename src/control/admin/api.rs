@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::to_bytes;
@@ -22,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::caching::{self, CacheControl};
 use super::caller::Caller;
-use super::client::LONG_PATIENCE;
 use super::export::export;
 use super::overlap::Overlaps;
 use super::pausing::{PauseReport, PauseRequest, ResumeRequest};
+use super::received::Received;
+use super::recorded;
 use super::requests::Request;
 use super::successor::{self, Successors};
 use crate::control::admin::socket;
@@ -35,6 +35,7 @@ use crate::control::admin::status::{
     ReloadRequest, RollbackRequest, Status,
 };
 use crate::control::admin::verdict::{Explain, ExplainRequest};
+use crate::control::recording::RecordedQueries;
 use crate::control::rollback::stored::stored_lists;
 use crate::policy::current::Reader;
 
@@ -44,8 +45,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const CONNECTIONS: usize = 64;
 /// How long the head of a request may take, and then its body, so that slow clients don't occupy all connections.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
-/// How long a connection may last: longer than any client waits.
-const CONNECTION_TIME: Duration = LONG_PATIENCE.saturating_add(Duration::from_secs(30));
+/// How long a stream without an end may take to end when the server stops.
+const STREAM_END: Duration = Duration::from_secs(3);
 /// The largest body of a request, in bytes.
 const BODY_MAX: usize = 1 << 20;
 
@@ -54,7 +55,12 @@ pub async fn serve(
     listener: UnixListener,
     access: Access,
     requests: mpsc::Sender<Request>,
-    (explain, reader, cache): (Explain, Reader, Arc<dyn CacheControl>),
+    (explain, reader, cache, queries): (
+        Explain,
+        Reader,
+        Arc<dyn CacheControl>,
+        Arc<dyn RecordedQueries>,
+    ),
     successors: Successors,
     state_dir: Option<PathBuf>,
     stop: CancellationToken,
@@ -87,6 +93,7 @@ pub async fn serve(
         .route("/generations", get(generations))
         .merge(caching::routes(&cache))
         .route(successor::PATH, post(take_over))
+        .merge(recorded::routes(&queries))
         .layer(from_fn(read_whole))
         .with_state(requests);
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
@@ -103,9 +110,7 @@ pub async fn serve(
         };
         let (routes, stop) = (routes.clone(), stop.clone());
         open.spawn(async move {
-            let connection = serve_connection(stream, caller, routes, stop);
-            // A connection that takes longer is closed.
-            let _ = tokio::time::timeout(CONNECTION_TIME, connection).await;
+            serve_connection(stream, caller, routes, stop).await;
             drop(permit);
         });
         while open.try_join_next().is_some() {}
@@ -123,7 +128,8 @@ async fn accept(listener: &UnixListener, access: Access) -> (UnixStream, Caller)
     }
 }
 
-/// Answers the only request of a connection.
+/// Answers the only request of a connection. A connection that lasts too long is closed, unless its answer is a
+/// stream without an end.
 async fn serve_connection(
     stream: UnixStream,
     caller: Caller,
@@ -144,16 +150,19 @@ async fn serve_connection(
     tokio::select! {
         // Errors of the connection are caused by the client.
         _ = connection.as_mut() => return,
+        () = received.too_long() => return,
         () = stop.cancelled() => {}
     }
-    if received.0.load(Ordering::Relaxed) {
-        let _ = connection.await;
+    if received.is_lasting() {
+        // Its end is sent when the last query is recorded. A client that does not read must not delay the end of the server.
+        let _ = tokio::time::timeout(STREAM_END, connection).await;
+    } else if received.is_whole() {
+        tokio::select! {
+            _ = connection => {}
+            () = received.too_long() => {}
+        }
     }
 }
-
-/// Whether a connection's request was received completely.
-#[derive(Clone, Debug, Default)]
-struct Received(Arc<AtomicBool>);
 
 /// Reads a request's body within [`REQUEST_TIME`], before its handler runs.
 async fn read_whole(
@@ -164,7 +173,7 @@ async fn read_whole(
     let (head, body) = request.into_parts();
     match tokio::time::timeout(REQUEST_TIME, to_bytes(body, BODY_MAX)).await {
         Ok(Ok(body)) => {
-            received.0.store(true, Ordering::Relaxed);
+            received.completes();
             let request = extract::Request::from_parts(head, body.into());
             next.run(request).await
         }
@@ -295,6 +304,7 @@ mod tests {
     use crate::control::admin::caching::{
         CacheShown, CacheStats, FlushReport, FlushRequest, ShowRequest,
     };
+    use crate::control::recording::{TailParts, TailRequest, TopReport};
     use crate::policy::current::Publisher;
     use crate::policy::snapshot::Snapshot;
     use crate::sys::process::user_id;
@@ -318,6 +328,16 @@ mod tests {
         }
     }
 
+    impl RecordedQueries for NoCache {
+        fn top(&self, _: usize) -> Option<TopReport> {
+            None
+        }
+
+        fn tail(&self, _: TailRequest) -> oneshot::Receiver<Result<TailParts, String>> {
+            oneshot::channel().1
+        }
+    }
+
     struct Api {
         dir: tempfile::TempDir,
         requests: mpsc::Receiver<Request>,
@@ -338,6 +358,7 @@ mod tests {
             (
                 explain,
                 Publisher::new(Snapshot::default()).reader(),
+                Arc::new(NoCache),
                 Arc::new(NoCache),
             ),
             successor::successors().0,

@@ -10,6 +10,8 @@ pub(crate) mod hits;
 mod overlap;
 pub mod pausing;
 pub(crate) mod preparing;
+mod received;
+mod recorded;
 pub mod requests;
 pub mod socket;
 pub mod status;

@@ -16,6 +16,7 @@ pub(super) fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'s
         &next_server.recording.query_log,
     );
     let (tap, next_tap) = (&server.recording.dnstap, &next_server.recording.dnstap);
+    let (top, next_top) = (&server.recording.top, &next_server.recording.top);
     // An exception's line changes with any edit above it.
     let exceptions = |config: &Config| {
         let mut own = config.exceptions.own.clone();
@@ -90,6 +91,7 @@ pub(super) fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'s
         "query-log.client-key": log.client_key, next_log.client_key;
         "query-log.rotate-mib": log.rotate_bytes, next_log.rotate_bytes;
         "query-log.keep": log.keep, next_log.keep;
+        "query-log.tail": log.tail, next_log.tail;
         "dnstap.socket": tap.socket(), next_tap.socket();
         "dnstap.address": tap.address(), next_tap.address();
         "dnstap.messages": (tap.queries, tap.responses), (next_tap.queries, next_tap.responses);
@@ -97,6 +99,8 @@ pub(super) fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'s
         "dnstap.version": tap.version, next_tap.version;
         "dnstap.client": tap.client, next_tap.client;
         "dnstap.sample": tap.sample, next_tap.sample;
+        "top.enabled": top.enabled, next_top.enabled;
+        "top.interval-secs": top.interval, next_top.interval;
         "guard.shrink-percent": limits.shrink_percent, next_limits.shrink_percent;
         "guard.grow-percent": limits.grow_percent, next_limits.grow_percent;
         "guard.max-age-hours": limits.max_age_hours, next_limits.max_age_hours;

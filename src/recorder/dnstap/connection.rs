@@ -16,6 +16,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::frames::{Control, control, take_control};
 use crate::config::dnstap::Receiver;
+use crate::recorder::overflow::{Overflow, Turn};
 
 /// The bytes that wait for the receiver. What does not fit is lost.
 const QUEUE: usize = 4 << 20;
@@ -25,7 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long the receiver may take to connect and to accept the stream.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long the receiver may take to read the rest and to confirm the end.
-const FINISH: Duration = Duration::from_millis(300);
+const FINISH: Duration = Duration::from_millis(500);
 
 /// The counts since they were last taken.
 #[derive(Default)]
@@ -49,6 +50,8 @@ pub(super) struct Connection {
     problem: Option<String>,
     /// Queries lost since the problem began.
     lost: u64,
+    /// Those lost because the receiver reads too slowly.
+    overflow: Overflow,
 }
 
 enum State {
@@ -78,14 +81,19 @@ impl Connection {
             progress: Progress::default(),
             problem: None,
             lost: 0,
+            overflow: Overflow::default(),
         }
     }
 
     /// Queues the frames of a record. Returns false if there is no room for them.
     pub(super) fn queue(&mut self, frames: &[u8]) -> bool {
         let is_down = self.problem.is_some() && matches!(self.state, State::Waiting { .. });
-        if is_down || self.queue.len() + frames.len() > QUEUE {
+        if is_down {
             self.lost += 1;
+            return false;
+        }
+        if self.queue.len() + frames.len() > QUEUE {
+            self.overflow.add(1);
             return false;
         }
         self.queue.extend(frames);
@@ -95,13 +103,21 @@ impl Connection {
 
     /// The problem with it, a sentence.
     pub(super) fn problem(&self) -> Option<String> {
-        self.problem.as_ref().map(|why| {
-            let (receiver, lost) = (&self.receiver, self.lost);
+        let receiver = &self.receiver;
+        let absent = self.problem.as_ref().map(|why| {
+            let lost = self.lost;
             format!(
                 "dnstap: no stream to {receiver}: {why}; {lost} queries are lost so far, and queries are answered \
                  nevertheless: start the receiver, or change [dnstap]"
             )
-        })
+        });
+        let slow = self.overflow.lost().map(|lost| {
+            format!(
+                "dnstap: {receiver} reads too slowly; {lost} queries are lost so far, and queries are answered \
+                 nevertheless: see what the receiver waits for, or send less with `sample` or `messages`"
+            )
+        });
+        absent.or(slow)
     }
 
     pub(super) fn take_progress(&mut self) -> Progress {
@@ -112,6 +128,14 @@ impl Connection {
     pub(super) fn advance(&mut self, now: Instant) {
         if let Err(error) = self.try_advance(now) {
             self.fail(&error, now);
+        }
+        let receiver = &self.receiver;
+        match self.overflow.look(now) {
+            Some(Turn::Began) => tracing::error!(%receiver, "the dnstap receiver reads too slowly"),
+            Some(Turn::Ended(lost)) => {
+                tracing::info!(%receiver, lost, "the dnstap receiver reads fast enough again");
+            }
+            None => {}
         }
     }
 
@@ -196,11 +220,7 @@ impl Connection {
             };
             self.queue.drain(..written);
             self.sent += written;
-            while let Some(first) = self.records.front().filter(|size| self.sent >= **size) {
-                self.sent -= first;
-                self.records.pop_front();
-                self.progress.sent += 1;
-            }
+            count_sent(&mut self.records, &mut self.sent, &mut self.progress);
         }
         Ok(())
     }
@@ -241,22 +261,25 @@ impl Connection {
         let State::Streaming { socket } = &self.state else {
             return Ok(());
         };
+        let deadline = Instant::now() + FINISH;
         socket.set_nonblocking(false)?;
-        socket.set_write_timeout(Some(FINISH))?;
-        socket.set_read_timeout(Some(FINISH))?;
-        let (first, second) = self.queue.as_slices();
         let mut stream: &Socket = socket;
-        stream.write_all(first)?;
-        stream.write_all(second)?;
-        self.progress.sent += self.records.len() as u64;
-        self.queue.clear();
-        self.records.clear();
-        stream.write_all(&control(Control::Stop))?;
+        let stop = control(Control::Stop);
+        self.queue.extend(&stop);
+        while !self.queue.is_empty() {
+            socket.set_write_timeout(Some(time_left(deadline)?))?;
+            let (bytes, _) = self.queue.as_slices();
+            let written = stream.write(bytes)?;
+            self.queue.drain(..written);
+            self.sent += written;
+            count_sent(&mut self.records, &mut self.sent, &mut self.progress);
+        }
         let mut received = Vec::new();
         while take_control(&mut received)
             .map_err(io::Error::other)?
             .is_none()
         {
+            socket.set_read_timeout(Some(time_left(deadline)?))?;
             let mut part = [0; 64];
             match stream.read(&mut part)? {
                 0 => break,
@@ -264,6 +287,27 @@ impl Connection {
             }
         }
         Ok(())
+    }
+}
+
+/// Counts the records that are sent completely, and removes their sizes.
+fn count_sent(records: &mut VecDeque<usize>, sent: &mut usize, progress: &mut Progress) {
+    while let Some(first) = records.front().filter(|size| *sent >= **size) {
+        *sent -= first;
+        records.pop_front();
+        progress.sent += 1;
+    }
+}
+
+/// The time until `deadline`.
+///
+/// # Errors
+/// If there is none.
+fn time_left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    match left.is_zero() {
+        true => Err(ErrorKind::TimedOut.into()),
+        false => Ok(left),
     }
 }
 

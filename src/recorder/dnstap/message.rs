@@ -42,8 +42,8 @@ pub(super) fn write_messages(
             Transport::Udp => Message::UDP,
             Transport::Tcp => Message::TCP,
         }),
-        query_address: client.map(octets),
-        response_address: head.local.map(|local| octets(local.to_canonical())),
+        query_address: client.map(address_bytes),
+        response_address: head.local.map(|local| address_bytes(local.to_canonical())),
         query_port: port,
         query_time_sec: Some(query_sec),
         query_time_nsec: Some(query_nsec),
@@ -83,7 +83,7 @@ pub(super) fn write_messages(
     }
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+fn address_bytes(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
@@ -115,7 +115,7 @@ fn policy(record: &Record<'_>, rule: Rule, client: Option<IpAddr>) -> Policy {
             let value = blocked.map(|name| name.wire().to_vec());
             (Policy::QNAME, value)
         }
-        Trigger::Client(_) => (Policy::CLIENT_IP, client.map(octets)),
+        Trigger::Client(_) => (Policy::CLIENT_IP, client.map(address_bytes)),
         Trigger::Answer(_) => (Policy::RESPONSE_IP, None),
     };
     let kind = match rule.kind {

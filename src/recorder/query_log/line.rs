@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::recorder::client_text::ClientText;
 use crate::recorder::record::Record;
+use crate::recorder::wall_clock::WallClock;
 use crate::serve::client::Transport;
 use crate::stats::Count;
 
@@ -41,8 +42,36 @@ struct RuleOfLine<'l> {
     name: Option<&'l str>,
 }
 
+/// Room for the line of one record, which is written when it is first wanted.
+#[derive(Default)]
+pub(crate) struct LineRoom {
+    text: String,
+    line: Vec<u8>,
+}
+
+impl LineRoom {
+    /// Begins with another record.
+    pub(crate) fn clear(&mut self) {
+        self.line.clear();
+    }
+
+    /// The line of the record.
+    pub(crate) fn line(
+        &mut self,
+        record: &Record<'_>,
+        clock: &WallClock,
+        clients: &ClientText,
+    ) -> &[u8] {
+        if self.line.is_empty() {
+            let time = clock.at(record.head.received);
+            write_line(record, time, clients, &mut self.text, &mut self.line);
+        }
+        &self.line
+    }
+}
+
 /// Appends the line of a query that was received at `time`. `text` is room for texts.
-pub(super) fn write_line(
+fn write_line(
     record: &Record<'_>,
     time: SystemTime,
     clients: &ClientText,

@@ -248,6 +248,8 @@ fn a_receiver_that_does_not_read_costs_a_bounded_queue_and_queries_are_answered(
         }
         figure(&server, "lost") > 0
     });
+    let alarms = server.status()["alarms"].to_string();
+    assert!(alarms.contains("reads too slowly"), "{alarms}");
     let before = server.peak_kib();
     for _ in 0..4000 {
         socket.send(&packet).expect("sent");
@@ -304,19 +306,20 @@ fn ten_thousand_sampled_queries_are_read_back_with_debians_readers() {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     socket.connect(server.address).expect("connected");
     socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let mut asked = 0;
-    let mut answers = BTreeMap::new();
+    let mut asked = 0_u32;
+    // The queries and answers that were on the wire, with the name if it is blocked.
+    let (mut packets, mut answers) = (BTreeMap::new(), BTreeMap::new());
     until("enough are recorded", || {
         for _ in 0..2000 {
-            let name = match asked % 2 {
-                0 => format!("n{asked}.ads.example"),
-                _ => format!("n{}.example", asked % 100),
-            };
+            let blocked = (asked % 2 == 0).then(|| format!("n{asked}.ads.example"));
+            let name = blocked.clone();
+            let name = name.unwrap_or_else(|| format!("n{}.example", asked % 100));
             let packet = query(&name, RecordType::A).to_vec().expect("a query");
             socket.send(&packet).expect("sent");
             let mut answer = [0; 512];
             let length = socket.recv(&mut answer).expect("an answer");
-            answers.insert(answer[..length].to_vec(), asked % 2 == 0);
+            answers.insert(answer[..length].to_vec(), blocked);
+            packets.insert(packet, name);
             asked += 1;
         }
         figure(&server, "recorded") >= 10_000
@@ -332,34 +335,60 @@ fn ten_thousand_sampled_queries_are_read_back_with_debians_readers() {
     until("the file is complete", || bytes().ends_with(&stop));
     let bytes = bytes();
     let mut rest = &bytes[control(2).len()..bytes.len() - stop.len()];
-    let (mut queries, mut policies) = (0, 0);
+    let (mut queries, mut responses, mut policies) = (Vec::new(), 0, 0);
     while let Some((length, after)) = rest.split_first_chunk::<4>() {
         let (frame, after) = after.split_at(u32::from_be_bytes(*length) as usize);
         rest = after;
-        let message = Frame::decode(frame)
-            .expect("dnstap")
-            .message
-            .expect("a message");
-        match message.kind {
-            QUERY => queries += usize::from(message.query.is_some()),
-            _ => {
-                let is_blocked = answers[&message.answer.expect("an answer")];
-                assert_eq!(message.policy.is_some(), is_blocked);
-                policies += usize::from(is_blocked);
-            }
+        let frame = Frame::decode(frame).expect("dnstap");
+        let message = frame.message.expect("a message");
+        assert_eq!(message.query_address.as_deref(), Some(&[127, 0, 0, 1][..]));
+        if message.kind == QUERY {
+            queries.push(packets[&message.query.expect("a query")].clone());
+            assert_eq!((message.policy, message.answer), (None, None));
+            continue;
         }
+        assert_eq!(message.kind, RESPONSE);
+        let blocked = answers[&message.answer.expect("an answer")].as_deref();
+        let expected = blocked.map(|name| Policy {
+            kind: Some("list".to_owned()),
+            rule: wire("ads.example"),
+            action: Some(6),
+            matched: Some(1),
+            value: wire(name),
+        });
+        policies += usize::from(expected.is_some());
+        assert_eq!(message.policy, expected);
+        assert_eq!(frame.extra.as_deref(), blocked.map(|_| &b"ads"[..]));
+        responses += 1;
     }
-    assert!(
-        queries >= 10_000 && policies >= queries / 3,
-        "{queries}, {policies}"
-    );
+    assert!(queries.len() >= 10_000, "{}", queries.len());
+    assert_eq!(responses, queries.len(), "an answer for each");
+    let of_blocked = queries.iter().filter(|name| name.contains("ads"));
+    assert_eq!(policies, of_blocked.count());
     let read = Command::new("dnstap-ldns")
         .arg("-q")
         .arg("-r")
         .arg(&file)
         .output();
     let read = String::from_utf8(read.expect("dnstap-ldns").stdout).expect("text");
-    let of = |kind: &str| read.lines().filter(|line| line.contains(kind)).count();
-    assert_eq!((of(" CQ "), of(" CR ")), (queries, queries));
-    assert!(read.contains("127.0.0.1 UDP") && read.contains("ads.example"));
+    let names = |kind: &str| {
+        let lines = read.lines().filter(|line| line.contains(kind));
+        let name = |line: &str| {
+            assert!(line.contains("127.0.0.1 UDP"), "{line}");
+            let mut words = line.split_whitespace();
+            let name = words.find_map(|word| {
+                let word = word.trim_matches('"');
+                word.strip_suffix(".example.")
+            });
+            name.unwrap_or_else(|| panic!("a name in {line}"))
+                .to_owned()
+                + ".example"
+        };
+        let mut names: Vec<_> = lines.map(name).collect();
+        names.sort();
+        names
+    };
+    queries.sort();
+    assert_eq!(names(" CQ "), queries);
+    assert_eq!(names(" CR "), queries);
 }
