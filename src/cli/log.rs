@@ -1,218 +1,105 @@
-//! The server's log: its level, its format, and the line prefixes of service managers.
+//! `tapis log`: shows and changes the level of the running server's log.
 
-use std::fmt;
-use std::fs::File;
-use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::io::Write;
+use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use jiff::Timestamp;
-use serde_json::{Map, Value};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::{Format, Writer};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::registry::LookupSpan;
+use clap::{Args, Subcommand};
+use jiff::SignedDuration;
 
-use super::plain;
-use crate::config::shown::escape;
-use crate::daemon::LogOutput;
-use crate::wire::text::steers;
+use super::failure::Failure;
+use super::server::{self, ControlArgs};
+use crate::config::log::LogFilter;
+use crate::config::pause::{PauseError, length};
+use crate::control::admin::logging::LogRequest;
+use crate::control::gauges::{LogReport, LogSource};
+use crate::sys::group::user_name;
 
-/// The default level.
-const DEFAULT: &str = "info";
-const VARIABLE: &str = "RUST_LOG";
-
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(super) struct LogArgs {
-    /// Log this level and more severe ones. Without this option, the variable RUST_LOG sets the level, or a filter such
-    /// as info,tapis::control=debug. If it is not set either, the level is info.
-    #[arg(long, value_enum, value_name = "LEVEL")]
-    log_level: Option<LogLevel>,
-    /// Log in this format: lines of text, or a JSON object on each line.
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
+    #[command(subcommand)]
+    verb: LogVerb,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
+#[derive(Debug, Subcommand)]
+enum LogVerb {
+    /// Show the level of the running server's log, or change it.
+    ///
+    /// A change holds until the server restarts, also after a reload, or for the time of --for. It is logged with the user.
+    Level(LevelArgs),
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    #[default]
-    Text,
-    Json,
+#[derive(Debug, Args)]
+struct LevelArgs {
+    #[command(flatten)]
+    control: ControlArgs,
+    /// The level: off, error, warn, info, debug or trace; or a filter with other levels for parts of the program, as in
+    /// info,tapis::control=debug. Without it, the level is shown.
+    level: Option<LogFilter>,
+    /// For how long, as in 90s, 10m or 2h: at least 1 second, at most 7 days.
+    #[arg(long = "for", value_name = "TIME", value_parser = time, requires = "level")]
+    length: Option<SignedDuration>,
+    /// Return to the level that the server had without this verb.
+    #[arg(long, conflicts_with_all = ["level", "length"])]
+    reset: bool,
+    /// Print JSON, for programs.
+    #[arg(long)]
+    json: bool,
 }
 
-impl LogArgs {
-    /// Whether each line of standard error must have the format of the log.
-    pub(super) fn is_for_programs(&self) -> bool {
-        self.log_format == LogFormat::Json || is_journald()
-    }
-}
-
-/// Sends the log to standard error. Under journald, which records the time itself, lines have no time and begin with
-/// their priority, see sd-daemon(3).
-pub(super) fn start(args: &LogArgs) {
-    let (filter, problem) = filter(args.log_level);
-    let started = LogOutput::start();
-    let journald = is_journald();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(args.log_format == LogFormat::Text && io::stderr().is_terminal())
-        .with_writer(|| LogOutput)
-        // Internal errors are written to standard error with a macro that panics if that fails.
-        .log_internal_errors(false)
-        .fmt_fields(plain::fields());
-    let text = Format::default().with_target(false);
-    match (args.log_format, journald) {
-        (LogFormat::Text, false) => builder.event_format(text).init(),
-        (LogFormat::Text, true) => builder
-            .event_format(Prioritised(text.without_time()))
-            .init(),
-        (LogFormat::Json, false) => builder.event_format(Json { time: true }).init(),
-        (LogFormat::Json, true) => builder
-            .event_format(Prioritised(Json { time: false }))
-            .init(),
-    }
-    if let Err(error) = started {
-        tracing::warn!(%error, "no thread for the log: a slow reader of standard error can block the server");
-    }
-    if let Some(problem) = problem {
-        tracing::warn!("{VARIABLE} can't be read, so level {DEFAULT} is logged: {problem}");
-    }
-}
-
-/// The filter, and the error if the variable has an invalid one.
-fn filter(level: Option<LogLevel>) -> (EnvFilter, Option<String>) {
-    let level = level.map(|level| match level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
-    });
-    let variable = std::env::var_os(VARIABLE).unwrap_or_default();
-    if level.is_some() || variable.is_empty() {
-        return (EnvFilter::new(level.unwrap_or(DEFAULT)), None);
-    }
-    match EnvFilter::try_new(variable.to_string_lossy()) {
-        Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new(DEFAULT), Some(error.to_string())),
-    }
-}
-
-/// Whether standard error is the stream that the service manager connected to journald. The presence of the variable
-/// JOURNAL_STREAM does not show this: a parent process may have set it for another standard error.
-fn is_journald() -> bool {
-    let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else {
-        return false;
+pub(super) fn run(
+    config: Option<&PathBuf>,
+    args: &LogArgs,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let LogVerb::Level(args) = &args.verb;
+    let sockets = args.control.sockets(config)?;
+    let report: LogReport = match (&args.level, args.reset) {
+        (None, false) => server::get(&sockets, "/log")??,
+        (level, _) => {
+            let request = LogRequest {
+                level: level.as_ref().map(ToString::to_string),
+                secs: args.length.map(|length| length.as_secs().unsigned_abs()),
+            };
+            server::post(&sockets, "/log", &request)??
+        }
     };
-    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
-    let meta = File::from(stderr).metadata();
-    meta.is_ok_and(|meta| stream == format!("{}:{}", meta.dev(), meta.ino()))
-}
-
-/// Puts the priority of syslog(3) before each line.
-struct Prioritised<F>(F);
-
-impl<S, N, F> FormatEvent<S, N> for Prioritised<F>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-    F: FormatEvent<S, N>,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        write!(writer, "<{}>", priority(*event.metadata().level()))?;
-        self.0.format_event(context, writer, event)
+    match args.json {
+        true => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+        false => writeln!(out, "{}", shown(&report))?,
     }
+    Ok(())
 }
 
-fn priority(level: Level) -> u8 {
-    match level {
-        Level::ERROR => 3,
-        Level::WARN => 4,
-        Level::INFO => 6,
-        _ => 7,
-    }
-}
-
-/// Formats an event as an object: `time`, `level`, and the event's fields, of which `message` is one.
-struct Json {
-    time: bool,
-}
-
-impl<S, N> FormatEvent<S, N> for Json
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        _context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut fields = Fields(Map::new());
-        if self.time {
-            fields.insert("time", format!("{:.6}", Timestamp::now()).into());
+fn time(text: &str) -> Result<SignedDuration, String> {
+    length(text).map_err(|error| match error {
+        PauseError::Bounds => {
+            "must be 1 second to 7 days; for longer, set `level` in [log]".to_owned()
         }
-        let level = event.metadata().level().as_str().to_ascii_lowercase();
-        fields.insert("level", level.into());
-        event.record(&mut fields);
-        for c in Value::Object(fields.0).to_string().chars() {
-            match steers(c) {
-                true => escape(c, &mut writer)?,
-                false => fmt::Write::write_char(&mut writer, c)?,
-            }
-        }
-        fmt::Write::write_char(&mut writer, '\n')
-    }
+        error => error.to_string(),
+    })
 }
 
-struct Fields(Map<String, Value>);
-
-impl Fields {
-    fn insert(&mut self, name: &str, value: Value) {
-        self.0.insert(name.to_owned(), value);
-    }
-}
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.insert(field.name(), format!("{value:?}").into());
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.insert(field.name(), value.into());
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.insert(field.name(), value.into());
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.insert(field.name(), value.into());
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.insert(field.name(), value.into());
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.insert(field.name(), value.into());
-    }
+/// The level, and where it comes from.
+pub(super) fn shown(report: &LogReport) -> String {
+    let LogReport {
+        level,
+        source,
+        user,
+        until,
+        configured,
+    } = report;
+    let source = match source {
+        LogSource::Configuration => return format!("{level}, by [log] level"),
+        LogSource::Variable => return format!("{level}, by RUST_LOG of the server"),
+        LogSource::Argument => return format!("{level}, by --log-level of the server"),
+        LogSource::Verb => user.map_or_else(String::new, |user| {
+            let name = user_name(user).unwrap_or_else(|| user.to_string());
+            format!(", set by {name}")
+        }),
+    };
+    let end = until.map_or_else(
+        || "until the server restarts".to_owned(),
+        |until| format!("until {until:.0}"),
+    );
+    format!("{level}{source}, {end}; then {configured}")
 }

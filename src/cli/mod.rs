@@ -49,7 +49,7 @@ use self::server::ControlArgs;
 const HELP: &str = "\
 Environment:
   TAPIS_CONFIG     The configuration file, if --config is not given
-  RUST_LOG         The log level of `serve`, if --log-level is not given
+  RUST_LOG         The log level of `serve`, if --log-level is not given, in place of `level` in [log]
   XDG_RUNTIME_DIR  A directory for the control socket, if /run/tapis can't be used
 
 Exit codes:
@@ -68,7 +68,8 @@ Environment:
                   priority and have no time
 
 Signals:
-  SIGTERM, SIGINT   Answer the queries in progress, for at most 3 s, and exit
+  SIGTERM, SIGINT   Answer the queries in progress, for at most 3 s, and exit; a second one exits
+                    at once
   SIGHUP            Reload, like `tapis reload`
   SIGUSR1, SIGUSR2  Ignored
 
@@ -157,6 +158,8 @@ enum Verb {
     ///
     /// Exit code 4 when no server could be asked.
     Cache(cache::CacheArgs),
+    /// Show or change the level of the running server's log.
+    Log(log::LogArgs),
     /// Print one line about the health of a running server, for monitoring plug-ins.
     ///
     /// The line and the exit codes are those of the plug-ins of Nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, with
@@ -242,6 +245,7 @@ impl Verb {
             | Self::Export(_)
             | Self::Feed(_)
             | Self::Cache(_)
+            | Self::Log(_)
             | Self::Health(_)
             | Self::Publish(_) => Need::Socket,
             Self::Check(_) | Self::Why(_) => Need::AsServer,
@@ -285,6 +289,7 @@ pub fn main() -> ExitCode {
         Verb::Top(args) => top::run(config, &args, &mut out),
         Verb::Tail(args) => tail::run(config, &args, &mut out),
         Verb::Cache(args) => cache::run(config, &args, &mut out),
+        Verb::Log(args) => log::run(config, &args, &mut out),
         Verb::Health(args) => health::run(config, &args, &mut out),
         Verb::Reload(args) => reload::run(config, &args, &mut out),
         Verb::Rollback(args) => rollback::run(config, &args, &mut out),

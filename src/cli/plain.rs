@@ -1,15 +1,8 @@
-//! Escapes control and format characters in all text that verbs print and the server logs, apart from newlines and
-//! tabs.
+//! Escapes control and format characters in all text that verbs print, apart from newlines and tabs.
 
-use std::fmt;
 use std::io::{self, Write};
 
-use tracing::field::Field;
-use tracing_subscriber::field::MakeExt;
-use tracing_subscriber::fmt::FormatFields;
-use tracing_subscriber::fmt::format::{Writer, debug_fn};
-
-use crate::config::shown::{Shown, escape};
+use crate::config::shown::escape;
 use crate::wire::text::steers;
 
 /// A writer that escapes these characters. The meaning of JSON does not change.
@@ -37,22 +30,6 @@ impl<W: Write> Write for Plain<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
-    }
-}
-
-/// Formats the fields of a log event on one line, otherwise like `tracing_subscriber`.
-pub(super) fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
-    debug_fn(field).delimited(" ")
-}
-
-fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
-    let value = Shown::new(format!("{value:?}"));
-    match field.name() {
-        "message" => write!(writer, "{value}"),
-        name if writer.has_ansi_escapes() => {
-            write!(writer, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m{value}")
-        }
-        name => write!(writer, "{name}={value}"),
     }
 }
 

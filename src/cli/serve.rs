@@ -4,16 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
 use super::configuration::{Choice, read_config};
 use super::failure::Failure;
-use super::log::{self, LogArgs};
-use crate::config::Overrides;
+use crate::config::log::{LogFilter, LogFormat};
 use crate::config::upstream::UpstreamServer;
 use crate::config::values::{listening, network};
-use crate::daemon::LogOutput;
+use crate::config::{Config, Overrides};
+use crate::daemon::{LogOutput, LogOverrides, start_log};
 
 /// How long to wait at the end until the last lines of the log are written.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -40,17 +40,49 @@ pub(super) struct ServeArgs {
     /// running, start as usual.
     #[arg(long)]
     take_over: bool,
-    #[command(flatten)]
-    log: LogArgs,
+    /// Log this level and more severe ones, or by a filter with levels of parts of the program, such as
+    /// info,tapis::control=debug. Without this option, the variable RUST_LOG sets the level or filter; if it is not set
+    /// either, `level` in [log] does. `tapis log level` changes it.
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<LogFilter>,
+    /// Log in this format: lines of text, or a JSON object on each line. Without this option, `format` in [log] says it.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<Format>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Json,
 }
 
 /// Runs the server. The log goes to standard error.
 pub(super) fn run(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
-    log::start(&args.log);
-    let served = serve(choice, args);
+    let config = read_config(choice.path.as_ref());
+    let overrides = LogOverrides {
+        level: args.log_level.clone(),
+        format: args.log_format.map(|format| match format {
+            Format::Text => LogFormat::Text,
+            Format::Json => LogFormat::Json,
+        }),
+    };
+    let log = match (&config, &choice.path) {
+        (Ok(config), _) => config.server.process.log.clone(),
+        // The mistakes are logged in the configured format, if that can be read.
+        (Err(_), Some(path)) => {
+            let valid_parts = Config::examine(path).0;
+            valid_parts
+                .map(|config| config.server.process.log)
+                .unwrap_or_default()
+        }
+        (Err(_), None) => Default::default(),
+    };
+    let is_for_programs = start_log(&log, overrides);
+    tracing::info!("using {choice}");
+    let served = config.and_then(|config| serve(config, args));
     let ended = match served {
         // Programs that read the log must be able to parse each line.
-        Err(failure) if args.log.is_for_programs() => {
+        Err(failure) if is_for_programs => {
             for line in failure.to_string().lines() {
                 tracing::error!("{line}");
             }
@@ -62,16 +94,14 @@ pub(super) fn run(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
     ended
 }
 
-fn serve(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
+fn serve(config: Config, args: &ServeArgs) -> Result<(), Failure> {
     let overrides = Overrides {
         listen: without_duplicates(&args.listen),
         allow: without_duplicates(&args.allow),
         upstream: without_duplicates(&args.upstream),
         control: args.control.clone(),
     };
-    tracing::info!("using {choice}");
-    let config = read_config(choice.path.as_ref())?.with_overrides(overrides);
-    Ok(crate::daemon::run(config, args.take_over)?)
+    Ok(crate::daemon::run(config.with_overrides(overrides), args.take_over)?)
 }
 
 fn without_duplicates<T: Clone + PartialEq>(addresses: &[T]) -> Vec<T> {

@@ -7,11 +7,11 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::server::{self, ControlArgs};
-use super::{feed, list_summary, reload};
+use super::{feed, list_summary, log, reload};
 use crate::config::paths;
 use crate::config::shown::counted;
 use crate::control::admin::status::{BadLine, ListHealth, ListStatus, PauseStatus, Status};
-use crate::control::gauges::SinkReport;
+use crate::control::gauges::{LogSource, SinkReport};
 use crate::control::recording::TopReport;
 use crate::control::sources::feeds::report::FeedReport;
 
@@ -99,6 +99,11 @@ pub(super) fn run(
         };
         let (address, state) = (server.address, state.join(", "));
         writeln!(out, "upstream {address}{zones}: {state}")?;
+    }
+    if let Some(level) = &status.gauges.log
+        && level.source == LogSource::Verb
+    {
+        writeln!(out, "log level: {}", log::shown(level))?;
     }
     if let Some(log) = &status.gauges.recording.query_log {
         print_sink("query log", log, out)?;

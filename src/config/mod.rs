@@ -26,6 +26,7 @@ mod lists;
 mod load;
 pub mod local;
 mod local_record;
+pub mod log;
 pub mod metrics;
 pub mod moment;
 mod named;
@@ -60,5 +61,5 @@ mod tests;
 pub use error::{Problem, Problems};
 pub use types::{
     Cache, Config, Content, Exceptions, Format, History, List, Local, Orders, Origin, Overrides,
-    Recording, Server, StateConfig,
+    Process, Recording, Server, StateConfig,
 };

@@ -11,6 +11,7 @@ use super::findings::Findings;
 use super::forward;
 use super::guard;
 use super::local;
+use super::log::RawLog;
 use super::metrics::RawMetrics;
 use super::publish;
 use super::reader::{At, Reader, Strings, WordOrStrings};
@@ -35,6 +36,7 @@ pub(super) struct Raw {
     pub(super) state: State,
     pub(super) download: RawDownloads,
     pub(super) journal: Journal,
+    pub(super) log: RawLog,
     pub(super) metrics: RawMetrics,
     pub(super) query_log: RawQueryLog,
     pub(super) dnstap: RawDnstap,
@@ -62,6 +64,7 @@ impl Raw {
             state: file.section("state", State::read),
             download: file.section("download", RawDownloads::read),
             journal: file.section("journal", Journal::read),
+            log: file.section("log", RawLog::read),
             metrics: file.section("metrics", RawMetrics::read),
             query_log: file.section("query-log", RawQueryLog::read),
             dnstap: file.section("dnstap", RawDnstap::read),

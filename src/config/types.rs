@@ -16,6 +16,7 @@ use super::feed::Feed;
 use super::forward::Forward;
 use super::guard::{GuardRails, Protections};
 use super::local::LocalSection;
+use super::log::Log;
 use super::metrics::Metrics;
 use super::publish::Publish;
 use super::recording::QueryLog;
@@ -115,6 +116,15 @@ pub struct Server {
     pub discard: Duration,
     /// Where the metrics are served.
     pub metrics: Metrics,
+    /// How the process runs.
+    pub process: Process,
+}
+
+/// How the process runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// How it logs.
+    pub log: Log,
 }
 
 /// How finished queries are recorded.

@@ -16,6 +16,7 @@ use super::forward;
 use super::guard;
 use super::lists;
 use super::local;
+use super::log;
 use super::metrics::{self, RawMetrics};
 use super::publish;
 use super::raw::{self, Raw};
@@ -23,8 +24,8 @@ use super::recording::{self, RawQueryLog};
 use super::special_use;
 use super::top::{self, RawTop};
 use super::types::{
-    Cache, Config, Exceptions, History, JournalFiles, Local, Orders, Origin, Overrides, Recording,
-    Server, StateConfig,
+    Cache, Config, Exceptions, History, JournalFiles, Local, Orders, Origin, Overrides, Process,
+    Recording, Server, StateConfig,
 };
 use super::upstream;
 use super::values::{
@@ -62,11 +63,16 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
             key: file(raw.journal.key, findings),
         },
         origin,
-        server: server_section(
-            raw.server,
-            (raw.metrics, raw.query_log, raw.dnstap, raw.top),
-            findings,
-        ),
+        server: Server {
+            process: Process {
+                log: log::validate(raw.log, findings),
+            },
+            ..server_section(
+                raw.server,
+                (raw.metrics, raw.query_log, raw.dnstap, raw.top),
+                findings,
+            )
+        },
         upstream: upstream::validate(raw.upstream, findings),
         cache: cache(raw.cache, findings),
         local,
@@ -129,6 +135,7 @@ fn server_section(
             number(raw.discard_ms, 100..=60_000, findings).unwrap_or(1900),
         ),
         metrics: metrics::validate(metrics, findings),
+        process: Process::default(),
     }
 }
 

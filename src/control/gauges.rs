@@ -16,6 +16,9 @@ pub struct Gauges {
     /// The user that the process runs as.
     #[serde(default)]
     pub user: Option<u32>,
+    /// Which events it logs.
+    #[serde(default)]
+    pub log: Option<LogReport>,
     /// The addresses that it listens on.
     pub listen: Vec<SocketAddr>,
     /// The addresses on which metrics are served.
@@ -50,6 +53,37 @@ pub struct Gauges {
     /// Hits of lists and orders, by their slots (`publish::slots`).
     #[serde(skip)]
     pub list_hits: Vec<u64>,
+}
+
+/// Which events are logged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogReport {
+    /// The level or filter in force.
+    pub level: String,
+    /// Where it comes from.
+    pub source: LogSource,
+    /// The user who set it, if a verb did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<u32>,
+    /// When it ends, if it was set for a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// The level that holds without the verb.
+    pub configured: String,
+}
+
+/// Where the level of the log comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogSource {
+    /// The configuration, or its default.
+    Configuration,
+    /// The variable `RUST_LOG` of the server.
+    Variable,
+    /// The option `--log-level` of the server.
+    Argument,
+    /// The verb `log level`.
+    Verb,
 }
 
 /// The sinks of finished queries that are on.

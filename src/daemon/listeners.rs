@@ -232,10 +232,12 @@ impl Listeners {
         Ok(())
     }
 
-    /// Stops the workers, and closes the queue of their jobs.
+    /// Stops the workers, closes the queue of their jobs, and closes the TCP listeners, so that new connections are refused
+    /// rather than accepted by the system and left alone. The UDP sockets stay open for answers that are still to come.
     pub(super) fn end(&self) {
         let mut state = self.lock();
         state.equipment = None;
+        state.open.clear();
         let workers = state.workers.take();
         drop(state);
         if let Some(workers) = workers {

@@ -8,6 +8,7 @@ use super::forwards::{Former, ForwardSource, Forwards};
 use super::gauges::{from_sums, upstream_states};
 use super::limits::{self, Budget, Listening};
 use super::listeners::{Listeners, Prepared};
+use super::log::LogLevel;
 use super::log_output::LogOutput;
 use super::metrics::{Bound, CacheFigures, Monitoring, Plane, PlaneState, ServerFigures};
 use super::observer::QueryObserver;
@@ -18,6 +19,7 @@ use super::upstreams::{UpstreamSource, Upstreams, intake};
 use super::watchdog::WorkerState;
 use crate::config::Config;
 use crate::config::upstream::NamedServer;
+use crate::control::admin::logging::LogControl;
 use crate::control::data_plane::{Change, DataPlane};
 use crate::control::gauges::Gauges;
 use crate::recorder::Recorder;
@@ -194,6 +196,9 @@ impl Parts {
             .set_bounds(connections(&config, budget));
         self.cache.set_stale_secs(config.cache.stale_secs);
         self.recorder.configure(&config.server.recording);
+        if let Some(log) = LogLevel::global() {
+            log.configure(&config.server.process.log);
+        }
         if let Some(next) = next {
             self.listeners.replace(next);
         }
@@ -268,6 +273,7 @@ impl DataPlane for Live {
         let servers = pools.default_pool().state();
         Gauges {
             user: Some(user_id()),
+            log: LogLevel::global().map(|log| log.report()),
             listen: parts.listeners.addresses(),
             upstream: upstream_states(servers, &pools.forwarding()),
             metrics: parts.monitoring.addresses(),

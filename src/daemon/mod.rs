@@ -17,6 +17,8 @@ mod limits;
 mod link;
 mod listeners;
 mod live;
+mod log;
+mod log_format;
 mod log_output;
 mod metrics;
 mod notifications;
@@ -54,6 +56,8 @@ use self::inherited::{Described, Inherited};
 use self::limits::{Listening, OPEN_FILES, workers};
 pub use self::link::LinkError;
 use self::live::Files;
+use self::log::LogLevel;
+pub use self::log::{LogOverrides, start_log};
 pub use self::log_output::LogOutput;
 use self::metrics::Monitoring;
 use self::preflight::with_others;
@@ -66,6 +70,7 @@ use self::upstreams::Upstreams;
 use crate::config::{Config, Origin};
 use crate::control::Control;
 use crate::control::admin::api;
+use crate::control::admin::logging::LogControl;
 use crate::control::admin::socket::SocketFile;
 use crate::control::admin::successor;
 use crate::control::admin::verdict::Explain;
@@ -215,13 +220,20 @@ pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
             let snapshot = reader.load();
             explain(&snapshot, request).map_err(|error| error.to_string())
         });
+        let log = LogLevel::global().map(|log| Arc::new(log) as Arc<dyn LogControl>);
         let state_dir = config.state.dir.clone();
         let serve = |(listener, access)| {
             let api = api::serve(
                 listener,
                 access,
                 requests,
-                (explain, policy, service.cache_control(), service.recorded()),
+                (
+                    explain,
+                    policy,
+                    service.cache_control(),
+                    service.recorded(),
+                    log,
+                ),
                 successors,
                 state_dir,
                 stop.clone(),
@@ -252,14 +264,19 @@ pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
             handover = predecessor.wait(waiting_successors) => (Ok(()), Some(handover)),
         };
         service_manager::stopping();
-        service.stop().await;
-        if let Some(handover) = handover {
+        if let Some(handover) = &handover {
             has_left_control = handover.has_control;
-            handover.finish().await;
         }
-        // Both end after the stop token is cancelled, unless a client keeps its connection open. Their results don't
-        // matter any more.
-        let _ = tokio::time::timeout(DRAIN, async { tokio::join!(api, control) }).await;
+        let stopping = async {
+            service.stop().await;
+            if let Some(handover) = handover {
+                handover.finish().await;
+            }
+            // Both end after the stop token is cancelled, unless a client keeps its connection open. Their results don't
+            // matter any more.
+            let _ = tokio::time::timeout(DRAIN, async { tokio::join!(api, control) }).await;
+        };
+        signals.hurry(stopping).await;
         end
     });
     if let Some(file) = socket_file.filter(|_| has_left_control) {

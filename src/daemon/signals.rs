@@ -47,17 +47,24 @@ impl Signals {
         }
     }
 
+    /// Handles signals until one stops the server.
     pub(super) async fn wait_for_the_end(
-        mut self,
+        &mut self,
         essential: &Essential,
         hangup: mpsc::Sender<()>,
     ) -> Result<(), DaemonError> {
-        let [mut user_1, mut user_2] = self.user;
+        let [user_1, user_2] = &mut self.user;
         let (mut logged_1, mut logged_2) = (false, false);
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return Ok(()),
-                _ = self.interrupt.recv() => return Ok(()),
+                _ = self.terminate.recv() => {
+                    tracing::info!(signal = "SIGTERM", "stopping");
+                    return Ok(());
+                }
+                _ = self.interrupt.recv() => {
+                    tracing::info!(signal = "SIGINT", "stopping");
+                    return Ok(());
+                }
                 // If the queue is full, a queued reload will see the same changes.
                 _ = self.hang_up.recv() => drop(hangup.try_send(())),
                 _ = user_1.recv() => ignore("SIGUSR1", &mut logged_1),
@@ -67,6 +74,19 @@ impl Signals {
                 }
             }
         }
+    }
+
+    /// Completes with `stopping`, or when another signal asks the server to end at once.
+    pub(super) async fn hurry(&mut self, stopping: impl Future<Output = ()>) {
+        let signal = tokio::select! {
+            () = stopping => return,
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        tracing::warn!(
+            signal,
+            "another signal: the server ends at once, and queries in progress get no answer"
+        );
     }
 }
 

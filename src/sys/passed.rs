@@ -1,7 +1,7 @@
 //! The file descriptors that a service manager passed to this process (sd_listen_fds(3)).
 #![expect(
     unsafe_code,
-    reason = "only this process can know that it owns the descriptors"
+    reason = "only this process can know that it owns the descriptors, and who uses the environment"
 )]
 
 use std::io;
@@ -22,8 +22,9 @@ pub struct Passed {
     pub name: String,
 }
 
-/// Takes the descriptors that were passed. A second call returns none. This must be called before the process opens
-/// files that stay open.
+/// Takes the descriptors that were passed, and removes the variables that announce them, so that no program that this process
+/// starts takes them for its own. A second call returns none. This must be called before the process opens files that stay
+/// open.
 ///
 /// # Errors
 /// If the variables of the environment that announce descriptors are invalid, or name one that is not open.
@@ -31,7 +32,9 @@ pub fn take_passed() -> io::Result<Vec<Passed>> {
     if TAKEN.swap(true, Ordering::Relaxed) {
         return Ok(Vec::new());
     }
-    let numbers = sd_notify::listen_fds_with_names()?;
+    // SAFETY: the server calls this first. At that time its only other thread is the log's, which does not use the
+    // environment.
+    let numbers = unsafe { sd_notify::listen_fds_with_names_and_unset_env() }?;
     let passed = numbers.map(|(number, name)| Passed {
         // SAFETY: LISTEN_PID is this process, so whoever started it left these descriptors to it alone. Each is taken
         // once, because of `TAKEN`. All of them are open: setting their flags has just succeeded. No other code of

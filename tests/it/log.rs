@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::client::{is_blocked, until};
-use crate::support::server::{self, folder, list, preamble, tapis, text};
+use crate::support::server::{self, Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
 /// The log of a server until it serves, or ends.
@@ -129,6 +129,103 @@ fn the_level_on_the_command_line_overrides_the_variable() {
     assert!(log.contains("WARN") && !log.contains("INFO"), "{log}");
     let log = log_of(&config(&upstream), &["--log-level", "error"], false);
     assert_eq!(log, "");
+}
+
+#[test]
+fn format_and_level_of_the_configuration_apply_unless_an_argument_says_otherwise() {
+    let upstream = Upstream::plain();
+    let config = config(&upstream) + "[log]\nformat = \"json\"\nlevel = \"warn\"\n";
+    let log = log_of(&config, &[], false);
+    assert!(log.lines().count() > 0, "a bad line is a warning");
+    for line in log.lines() {
+        let entry: Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(entry["level"], "warn", "{line}");
+    }
+    let arguments = [
+        "--log-format",
+        "text",
+        "--log-level",
+        "off,tapis::control=info",
+    ];
+    let log = log_of(&config, &arguments, false);
+    assert!(log.contains("INFO list read"), "{log}");
+    assert!(!log.contains("serving"), "that is another part: {log}");
+}
+
+#[test]
+fn mistakes_of_a_configuration_are_logged_in_its_format() {
+    let log = log_of("[log]\nformat = \"json\"\n[servr]\n", &[], false);
+    let last = log.lines().last().expect("a line");
+    let entry: Value = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {log}"));
+    let message = entry["message"].as_str().expect("a message");
+    assert!(message.contains("servr"), "{log}");
+}
+
+/// Shows or changes the level of a server's log.
+fn level(server: &Server, arguments: &[&str]) -> String {
+    let output = server.verb(&[&["log", "level"], arguments].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    text(&output)
+}
+
+#[test]
+fn the_level_changes_at_run_time_and_outlasts_a_reload_until_it_is_reset() {
+    let upstream = Upstream::plain();
+    let server = Server::start(&config(&upstream), &[("ads", "a.example\n")]);
+    let flush = || assert!(server.verb(&["cache", "flush", "--all"]).status.success());
+    assert_eq!(level(&server, &[]), "info, by [log] level\n");
+    assert_eq!(server.status()["log"]["source"], "configuration");
+    let changed = level(&server, &["warn"]);
+    assert!(changed.starts_with("warn, set by "), "{changed}");
+    assert!(
+        changed.ends_with("until the server restarts; then info\n"),
+        "{changed}"
+    );
+    let log = server.logged("log level changed");
+    let user = format!(
+        "level=\"warn\" before=\"info\" user={}",
+        tapis::sys::process::user_id()
+    );
+    assert!(log.contains(&user), "{log}");
+    // This is not logged.
+    flush();
+    let shown = text(&server.verb(&["status"]));
+    assert!(shown.contains("log level: warn, set by"), "{shown}");
+    let edited = config(&upstream) + "[log]\nlevel = \"error\"\n";
+    server.replace("tapis.toml", &edited);
+    let report = text(&server.verb(&["reload"]));
+    assert!(report.contains("log.level"), "{report}");
+    assert!(level(&server, &[]).ends_with("until the server restarts; then error\n"));
+    assert_eq!(level(&server, &["--reset"]), "error, by [log] level\n");
+    level(&server, &["error,tapis=info", "--for", "1h"]);
+    assert!(server.status()["log"]["until"].is_string());
+    flush();
+    let log = server.logged("cache flushed");
+    assert_eq!(log.matches("cache flushed").count(), 1, "{log}");
+    // A change to a level that shows less is logged before it.
+    level(&server, &["off"]);
+    server.logged("level=\"off\" before=\"error,tapis=info\"");
+    for (arguments, code) in [
+        (&["loud"][..], 2),
+        (&["--for", "10m"], 2),
+        (&["debug", "--for", "8d"], 2),
+        (&["debug", "--reset"], 2),
+    ] {
+        let output = server.verb(&[&["log", "level"], arguments].concat());
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+    }
+}
+
+#[test]
+fn another_format_of_the_log_needs_a_restart_and_the_reload_says_so() {
+    let upstream = Upstream::plain();
+    let server = Server::start(&config(&upstream), &[("ads", "a.example\n")]);
+    server.replace(
+        "tapis.toml",
+        &(config(&upstream) + "[log]\nformat = \"json\"\n"),
+    );
+    let report = text(&server.verb(&["reload"]));
+    assert!(report.contains("[log] format"), "{report}");
 }
 
 #[test]

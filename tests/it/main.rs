@@ -8,6 +8,7 @@ mod cli;
 mod compile;
 mod configuration;
 mod downloads;
+mod draining;
 mod drawing;
 mod effects;
 mod encrypted_upstreams;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::caching::{self, CacheControl};
 use super::caller::Caller;
 use super::export::export;
+use super::logging::{self, LogControl};
 use super::overlap::Overlaps;
 use super::pausing::{PauseReport, PauseRequest, ResumeRequest};
 use super::received::Received;
@@ -55,11 +56,12 @@ pub async fn serve(
     listener: UnixListener,
     access: Access,
     requests: mpsc::Sender<Request>,
-    (explain, reader, cache, queries): (
+    (explain, reader, cache, queries, log): (
         Explain,
         Reader,
         Arc<dyn CacheControl>,
         Arc<dyn RecordedQueries>,
+        Option<Arc<dyn LogControl>>,
     ),
     successors: Successors,
     state_dir: Option<PathBuf>,
@@ -94,6 +96,7 @@ pub async fn serve(
         .merge(caching::routes(&cache))
         .route(successor::PATH, post(take_over))
         .merge(recorded::routes(&queries))
+        .merge(log.map_or_else(Router::new, logging::routes))
         .layer(from_fn(read_whole))
         .with_state(requests);
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
@@ -360,6 +363,7 @@ mod tests {
                 Publisher::new(Snapshot::default()).reader(),
                 Arc::new(NoCache),
                 Arc::new(NoCache),
+                None,
             ),
             successor::successors().0,
             None,

@@ -373,6 +373,10 @@ pub(crate) fn needs_restart(boot: &Config, now: &Config, plane: &[String]) -> Ve
             "[server] control-group",
             server.control_group != next.control_group,
         ),
+        (
+            "[log] format",
+            server.process.log.format != next.process.log.format,
+        ),
         ("[state] dir", state.dir != next_state.dir),
         ("[state] keep", state.keep != next_state.keep),
         (
