@@ -9,11 +9,11 @@ use ipnet::IpNet;
 
 use super::configuration::{Choice, read_config};
 use super::failure::Failure;
-use crate::config::log::{LogFilter, LogFormat};
+use crate::config::log::{Log, LogFilter, LogFormat};
 use crate::config::upstream::UpstreamServer;
 use crate::config::values::{listening, network};
 use crate::config::{Config, Overrides};
-use crate::daemon::{LogOutput, LogOverrides, start_log};
+use crate::daemon::{LogOutput, LogOverrides, drop_privileges, start_log};
 
 /// How long to wait at the end until the last lines of the log are written.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -58,28 +58,23 @@ enum Format {
 
 /// Runs the server. The log goes to standard error.
 pub(super) fn run(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
+    let overrides = Overrides {
+        listen: without_duplicates(&args.listen),
+        allow: without_duplicates(&args.allow),
+        upstream: without_duplicates(&args.upstream),
+        control: args.control.clone(),
+    };
     let config = read_config(choice.path.as_ref());
-    let overrides = LogOverrides {
-        level: args.log_level.clone(),
-        format: args.log_format.map(|format| match format {
-            Format::Text => LogFormat::Text,
-            Format::Json => LogFormat::Json,
-        }),
-    };
-    let log = match (&config, &choice.path) {
-        (Ok(config), _) => config.server.process.log.clone(),
-        // The mistakes are logged in the configured format, if that can be read.
-        (Err(_), Some(path)) => {
-            let valid_parts = Config::examine(path).0;
-            valid_parts
-                .map(|config| config.server.process.log)
-                .unwrap_or_default()
-        }
-        (Err(_), None) => Default::default(),
-    };
-    let is_for_programs = start_log(&log, overrides);
+    let config = config.map(|config| config.with_overrides(overrides));
+    let log = log_settings(choice, &config);
+    // This comes before the thread of the log: each thread has privileges of its own.
+    let ready = config.and_then(|config| Ok((drop_privileges(&config)?, config)));
+    let is_for_programs = start_log(&log, args.log_overrides());
     tracing::info!("using {choice}");
-    let served = config.and_then(|config| serve(config, args));
+    let served = ready.and_then(|(privileges, config)| {
+        privileges.log();
+        Ok(crate::daemon::run(config, args.take_over)?)
+    });
     let ended = match served {
         // Programs that read the log must be able to parse each line.
         Err(failure) if is_for_programs => {
@@ -94,14 +89,26 @@ pub(super) fn run(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
     ended
 }
 
-fn serve(config: Config, args: &ServeArgs) -> Result<(), Failure> {
-    let overrides = Overrides {
-        listen: without_duplicates(&args.listen),
-        allow: without_duplicates(&args.allow),
-        upstream: without_duplicates(&args.upstream),
-        control: args.control.clone(),
+/// The settings of the log. Mistakes of a configuration are logged in its format, if that can be read.
+fn log_settings(choice: &Choice, config: &Result<Config, Failure>) -> Log {
+    let valid_parts = match (config, &choice.path) {
+        (Ok(config), _) => return config.server.process.log.clone(),
+        (Err(_), Some(path)) => Config::examine(path).0,
+        (Err(_), None) => None,
     };
-    Ok(crate::daemon::run(config.with_overrides(overrides), args.take_over)?)
+    valid_parts.map_or_else(Log::default, |config| config.server.process.log)
+}
+
+impl ServeArgs {
+    fn log_overrides(&self) -> LogOverrides {
+        LogOverrides {
+            level: self.log_level.clone(),
+            format: self.log_format.map(|format| match format {
+                Format::Text => LogFormat::Text,
+                Format::Json => LogFormat::Json,
+            }),
+        }
+    }
 }
 
 fn without_duplicates<T: Clone + PartialEq>(addresses: &[T]) -> Vec<T> {

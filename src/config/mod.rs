@@ -34,6 +34,7 @@ pub mod order;
 pub mod paths;
 pub mod pause;
 mod primary;
+pub mod process;
 pub(crate) mod public;
 pub mod publish;
 mod raw;
@@ -61,5 +62,5 @@ mod tests;
 pub use error::{Problem, Problems};
 pub use types::{
     Cache, Config, Content, Exceptions, Format, History, List, Local, Orders, Origin, Overrides,
-    Process, Recording, Server, StateConfig,
+    Recording, Server, StateConfig,
 };

@@ -13,6 +13,7 @@ use super::guard;
 use super::local;
 use super::log::RawLog;
 use super::metrics::RawMetrics;
+use super::process::RawProcess;
 use super::publish;
 use super::reader::{At, Reader, Strings, WordOrStrings};
 use super::recording::RawQueryLog;
@@ -36,6 +37,7 @@ pub(super) struct Raw {
     pub(super) state: State,
     pub(super) download: RawDownloads,
     pub(super) journal: Journal,
+    pub(super) process: RawProcess,
     pub(super) log: RawLog,
     pub(super) metrics: RawMetrics,
     pub(super) query_log: RawQueryLog,
@@ -64,6 +66,7 @@ impl Raw {
             state: file.section("state", State::read),
             download: file.section("download", RawDownloads::read),
             journal: file.section("journal", Journal::read),
+            process: file.section("process", RawProcess::read),
             log: file.section("log", RawLog::read),
             metrics: file.section("metrics", RawMetrics::read),
             query_log: file.section("query-log", RawQueryLog::read),

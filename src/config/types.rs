@@ -16,8 +16,8 @@ use super::feed::Feed;
 use super::forward::Forward;
 use super::guard::{GuardRails, Protections};
 use super::local::LocalSection;
-use super::log::Log;
 use super::metrics::Metrics;
+use super::process::Process;
 use super::publish::Publish;
 use super::recording::QueryLog;
 use super::special_use::SpecialUse;
@@ -118,13 +118,6 @@ pub struct Server {
     pub metrics: Metrics,
     /// How the process runs.
     pub process: Process,
-}
-
-/// How the process runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Process {
-    /// How it logs.
-    pub log: Log,
 }
 
 /// How finished queries are recorded.

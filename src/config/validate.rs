@@ -16,16 +16,16 @@ use super::forward;
 use super::guard;
 use super::lists;
 use super::local;
-use super::log;
 use super::metrics::{self, RawMetrics};
+use super::process::{self, NAME_MAX, Process};
 use super::publish;
 use super::raw::{self, Raw};
 use super::recording::{self, RawQueryLog};
 use super::special_use;
 use super::top::{self, RawTop};
 use super::types::{
-    Cache, Config, Exceptions, History, JournalFiles, Local, Orders, Origin, Overrides, Process,
-    Recording, Server, StateConfig,
+    Cache, Config, Exceptions, History, JournalFiles, Local, Orders, Origin, Overrides, Recording,
+    Server, StateConfig,
 };
 use super::upstream;
 use super::values::{
@@ -34,8 +34,6 @@ use super::values::{
 
 /// The maximum size of a character-string of a TXT record, in bytes (RFC 1035, section 3.3).
 const TXT_MAX: usize = 255;
-/// The maximum size of a group name on Linux, in bytes.
-const GROUP_MAX: usize = 32;
 const WEEK_SECS: u32 = 7 * 24 * 60 * 60;
 const DAY_SECS: u32 = 24 * 60 * 60;
 /// The default limit for negative answers: RFC 2308, section 5, recommends one to three hours.
@@ -64,9 +62,7 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
         },
         origin,
         server: Server {
-            process: Process {
-                log: log::validate(raw.log, findings),
-            },
+            process: process::validate((raw.process, raw.log), findings),
             ..server_section(
                 raw.server,
                 (raw.metrics, raw.query_log, raw.dnstap, raw.top),
@@ -120,7 +116,7 @@ fn server_section(
             ]
         }),
         control: file(raw.control, findings),
-        control_group: text(raw.control_group, 1..=GROUP_MAX, findings),
+        control_group: text(raw.control_group, 1..=NAME_MAX, findings),
         version: text(raw.version, 0..=TXT_MAX, findings),
         id: text(raw.id, 0..=TXT_MAX, findings),
         tcp_connections,

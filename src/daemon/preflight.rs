@@ -11,6 +11,7 @@ use super::error::DaemonError;
 use super::inherited::Held;
 use super::limits::{self, Listening, OPEN_FILES, workers};
 use super::metrics;
+use super::privileges;
 use crate::config::feed::Tsig;
 use crate::config::shown::Show;
 use crate::config::{Config, Origin, regular};
@@ -52,6 +53,7 @@ fn problems_beside(config: &Config, running: Option<&Running>, held: &Held) -> V
     let lenient = config.origin == Origin::BuiltIn;
     let mut problems = bind::problems(free.copied(), lenient);
     problems.extend(metrics::problems(&config.server.metrics, is_held));
+    problems.extend(privileges::target(config).err());
     let control = config.server.control.as_deref();
     let (sockets, follow) = (control_sockets(control), control.is_some());
     let (access, unknown_group) = access(config, user_id());

@@ -1,5 +1,6 @@
 //! Unsafe system calls and instructions behind safe functions.
 
+pub mod account;
 pub mod alarm;
 pub mod background;
 pub mod code;
@@ -8,6 +9,7 @@ pub mod interface;
 pub mod lanes;
 pub mod passed;
 pub mod prefetch;
+pub mod privileges;
 pub mod process;
 pub mod udp;
 pub mod wait;

@@ -59,6 +59,7 @@ mod adblock;
 mod allocations;
 mod indonesia_2017;
 mod notify;
+mod privileges;
 mod publishing;
 mod resolving;
 mod respond;

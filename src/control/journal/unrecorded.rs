@@ -82,6 +82,8 @@ pub(super) fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'s
         "download.stall-secs": was.downloads.limits.stall, now.downloads.limits.stall;
         "journal.path": was.moves_journal(now), false;
         "journal.key": was.journal.key, now.journal.key;
+        "process.user": server.process.user, next_server.process.user;
+        "process.group": server.process.group, next_server.process.group;
         "log.format": server.process.log.format, next_server.process.log.format;
         "log.level": server.process.log.level, next_server.process.log.level;
         "metrics.listen": server.metrics.listen, next_server.metrics.listen;

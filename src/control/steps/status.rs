@@ -373,6 +373,11 @@ pub(crate) fn needs_restart(boot: &Config, now: &Config, plane: &[String]) -> Ve
             "[server] control-group",
             server.control_group != next.control_group,
         ),
+        ("[process] user", server.process.user != next.process.user),
+        (
+            "[process] group",
+            server.process.group != next.process.group,
+        ),
         (
             "[log] format",
             server.process.log.format != next.process.log.format,
