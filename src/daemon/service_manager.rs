@@ -55,35 +55,39 @@ fn state(policy: &Reader) -> (String, u64) {
     (line, generation)
 }
 
-/// Sends what changes while the server runs: the state, reloads, and signs of life if the service manager expects them.
-pub(super) async fn follow(
+/// Sends what changes while the server runs: the state, reloads, and signs of life if the service manager expects them. To
+/// be called before [`ready`], which sends the first state.
+pub(super) fn follow(
     live: Live,
     policy: Reader,
     vitals: Arc<Vitals>,
     stop: CancellationToken,
-) {
-    if std::env::var_os("NOTIFY_SOCKET").is_none() {
-        return;
-    }
-    let reloads = follow_reloads(&vitals);
-    let watchdog = async {
-        if let Some(patience) = sd_notify::watchdog_enabled() {
-            prove_life(&live, &vitals, patience / 2).await;
+) -> impl Future<Output = ()> {
+    let shown = policy.load().generation;
+    async move {
+        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+            return;
         }
-    };
-    let all = async { tokio::join!(follow_policy(&policy), reloads, watchdog) };
-    stop.run_until_cancelled(all).await;
+        let reloads = follow_reloads(&vitals);
+        let watchdog = async {
+            if let Some(patience) = sd_notify::watchdog_enabled() {
+                prove_life(&live, &vitals, patience / 2).await;
+            }
+        };
+        let all = async { tokio::join!(follow_policy(&policy, shown), reloads, watchdog) };
+        stop.run_until_cancelled(all).await;
+    }
 }
 
-async fn follow_policy(policy: &Reader) {
-    let mut shown = None;
+/// Sends the state when the generation is not `shown` any more.
+async fn follow_policy(policy: &Reader, mut shown: u64) {
     let mut tick = interval(STATUS_PERIOD);
     loop {
         tick.tick().await;
-        if shown != Some(policy.load().generation) {
+        if shown != policy.load().generation {
             let (line, generation) = state(policy);
             send(&[NotifyState::Status(&line)]);
-            shown = Some(generation);
+            shown = generation;
         }
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use tempfile::TempDir;
 
 use crate::support::client::is_blocked;
-use crate::support::server::{Server, folder, refused, text};
+use crate::support::server::{Server, refused, text};
 use crate::support::upstream::Upstream;
 use tapis::sys::account::{Account, account};
 use tapis::sys::process::user_id;
@@ -37,9 +37,16 @@ fn config(upstream: &Upstream, listen: &[SocketAddr]) -> String {
     )
 }
 
-/// A directory that everyone may enter.
+/// A directory that everyone may enter. Root's is not below /tmp, where root trusts no socket of another user.
 fn open_folder(config: &str) -> TempDir {
-    let folder = folder(config, &[("ads", "blocked.example\n")]);
+    let folder = match user_id() {
+        0 => tempfile::tempdir_in("/run"),
+        _ => tempfile::tempdir(),
+    };
+    let folder = folder.expect("a folder");
+    for (name, content) in [("tapis.toml", config), ("ads", "blocked.example\n")] {
+        fs::write(folder.path().join(name), content).expect("written");
+    }
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("set");
     folder
 }
@@ -114,13 +121,13 @@ fn no_thread_keeps_a_privilege_of_root_but_the_one_for_ports_which_a_reload_can_
     assert!(is_blocked(privileged, "blocked.example"));
     // The compiler of large lists is a process of that user, too.
     let mut names = String::new();
-    for number in 0..60_000 {
+    for number in 0..100_000 {
         names.push_str(&format!("{number}.example\n"));
     }
     server.replace("ads", &names);
     let reload = server.verb(&["reload"]);
     assert!(reload.status.success(), "{}", text(&reload));
-    assert!(is_blocked(privileged, "59999.example"));
+    assert!(is_blocked(privileged, "99999.example"));
 }
 
 #[test]
@@ -138,7 +145,7 @@ fn files_that_the_user_cannot_use_are_named_with_the_remedy() {
     let report = refused(path, &config, &[]);
     for (key, name) in [("[state] dir", "state"), ("[server] control", "run")] {
         let remedy = format!("run `chown -R nobody: {}`", path.join(name).display());
-        let line = report.lines().find(|line| line.starts_with(key));
+        let line = report.lines().find(|line| line.contains(key));
         let line = line.unwrap_or_else(|| panic!("{key}: {report}"));
         assert!(
             line.contains("Permission denied") && line.ends_with(&remedy),
