@@ -205,6 +205,9 @@ fn the_level_changes_at_run_time_and_outlasts_a_reload_until_it_is_reset() {
     // A change to a level that shows less is logged before it.
     level(&server, &["off"]);
     server.logged("level=\"off\" before=\"error,tapis=info\"");
+    // A change to a level that shows more is logged after it.
+    level(&server, &["info"]);
+    server.logged("level=\"info\" before=\"off\"");
     for (arguments, code) in [
         (&["loud"][..], 2),
         (&["--for", "10m"], 2),

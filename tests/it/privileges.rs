@@ -32,7 +32,7 @@ fn config(upstream: &Upstream, listen: &[SocketAddr]) -> String {
          [server]\nlisten = {listen:?}\nworkers = 2\ncontrol = \"run/control.sock\"\n\
          [upstream]\nservers = [\"{}\"]\n[state]\ndir = \"state\"\n\
          [query-log]\nfile = \"logs/queries\"\n\
-         [[list]]\nname = \"ads\"\npath = \"ads\"\n",
+         [guard]\ngrow-percent = 0\n[[list]]\nname = \"ads\"\npath = \"ads\"\n",
         upstream.address
     )
 }
