@@ -144,6 +144,8 @@ counts! {
     UpstreamTcp = "upstream_tcp_queries",
     /// Queries sent upstream by DNS over TLS.
     UpstreamTls = "upstream_tls_queries",
+    /// Queries sent upstream by DNS over HTTPS.
+    UpstreamHttps = "upstream_https_queries",
     /// TLS handshakes with upstream servers that were completed.
     UpstreamHandshakes = "upstream_tls_handshakes",
     /// TLS handshakes with upstream servers that failed, or took too long.

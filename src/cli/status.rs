@@ -82,7 +82,11 @@ pub(super) fn run(
         let latency = server.latency_ms.map(|ms| format!("{ms:.1} ms"));
         let mut state: Vec<String> = latency.into_iter().chain(unanswered).collect();
         state.extend((!server.edns).then(|| "no EDNS".to_owned()));
-        state.extend(server.encrypted.then(|| "over TLS".to_owned()));
+        state.extend(
+            server
+                .encrypted
+                .then(|| format!("over {}", server.transport.to_uppercase())),
+        );
         let has_no_case = !server.random_case && !server.encrypted;
         state.extend(has_no_case.then(|| "no random case".to_owned()));
         state.extend(server.troubles());

@@ -1,4 +1,5 @@
-//! How the connections to an upstream server are encrypted: `tls://ADDRESS#NAME`, `ca-file` and `pin`.
+//! How the connections to an upstream server are encrypted: `tls://ADDRESS#NAME`, `https://ADDRESS/PATH#NAME`, `ca-file`
+//! and `pin`.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -13,12 +14,48 @@ use crate::names::typed;
 
 /// The port of DNS over TLS (RFC 7858).
 const TLS_PORT: u16 = 853;
+/// The port of DNS over HTTPS (RFC 8484).
+const HTTPS_PORT: u16 = 443;
+/// The path of DNS over HTTPS if the URL has none. It is the one that most servers have.
+const HTTPS_PATH: &str = "/dns-query";
 /// The maximum number of keys of one server.
 const PINS_MAX: usize = 16;
+
+/// The protocol by which an encrypted server is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// DNS over TLS (RFC 7858).
+    Tls,
+    /// DNS over HTTPS (RFC 8484) by HTTP/2.
+    Https {
+        /// The path of the URL, with its query if it has one.
+        path: String,
+    },
+}
+
+impl Protocol {
+    /// The scheme of the server's URL.
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::Https { .. } => "https",
+        }
+    }
+
+    /// The path of the server's URL; empty if the protocol has none.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Tls => "",
+            Self::Https { path } => path,
+        }
+    }
+}
 
 /// How connections to a server are encrypted, and how it proves who it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Encryption {
+    /// The protocol.
+    pub protocol: Protocol,
     /// The host name that the certificate must have, in lower case, without a final dot; `None` means the address.
     pub name: Option<String>,
     /// A file of certificates (PEM) of authorities that may issue the certificate; `None` means those that the system
@@ -45,7 +82,7 @@ impl fmt::Debug for Pin {
     }
 }
 
-/// Reads `tls://ADDRESS[:PORT][#NAME]`; `None` if the text does not name an encrypted server.
+/// Reads `tls://ADDRESS[:PORT][#NAME]` or `https://ADDRESS[:PORT][/PATH][#NAME]`; `None` if the text does not name an encrypted server.
 ///
 /// # Errors
 /// The mistake and its correction, as those of [`ServerAddress`].
@@ -55,6 +92,7 @@ pub(super) fn parse(text: &str) -> Option<Result<(ServerAddress, Encryption), St
     };
     match scheme.to_ascii_lowercase().as_str() {
         "tls" => Some(of_tls(rest)),
+        "https" => Some(of_https(rest)),
         "dot" => Some(Err(format!(
             "which is DNS over TLS by another scheme: write \"tls://{rest}\""
         ))),
@@ -84,12 +122,59 @@ fn of_unbound(text: &str) -> Option<String> {
 }
 
 fn of_tls(rest: &str) -> Result<(ServerAddress, Encryption), String> {
-    let (place, name) = match rest.split_once('#') {
-        Some((place, name)) => (place, Some(name)),
-        None => (rest, None),
-    };
+    let (place, name) = split_name(rest);
     let place = place.strip_suffix('/').unwrap_or(place);
-    let name = name.map(host_name).transpose()?;
+    server(place, name, Protocol::Tls, TLS_PORT)
+}
+
+fn of_https(rest: &str) -> Result<(ServerAddress, Encryption), String> {
+    let (url, name) = split_name(rest);
+    let (place, path) = match url.find('/') {
+        Some(at) => url.split_at(at),
+        None => (url, HTTPS_PATH),
+    };
+    if let Some(bare) = path.strip_suffix("{?dns}") {
+        let name = name.map_or_else(String::new, |name| format!("#{name}"));
+        return Err(format!(
+            "which has the variable {{?dns}}, which queries by POST do not need: write \"https://{place}{bare}{name}\""
+        ));
+    }
+    if !path.bytes().all(is_of_path) {
+        return Err(
+            "which has a path with characters that a URL can't have: write them as % and two hexadecimal digits"
+                .to_owned(),
+        );
+    }
+    let path = path.to_owned();
+    server(place, name, Protocol::Https { path }, HTTPS_PORT)
+}
+
+/// Splits off the name behind the `#`.
+fn split_name(text: &str) -> (&str, Option<&str>) {
+    match text.split_once('#') {
+        Some((rest, name)) => (rest, Some(name)),
+        None => (text, None),
+    }
+}
+
+/// Whether a path with a query may have this byte (RFC 3986, sections 3.3 and 3.4).
+fn is_of_path(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/?".contains(&byte)
+}
+
+fn server(
+    place: &str,
+    name: Option<&str>,
+    protocol: Protocol,
+    port: u16,
+) -> Result<(ServerAddress, Encryption), String> {
+    let (scheme, path) = (protocol.scheme(), protocol.path());
+    let in_certificate = name.map(host_name).transpose().map_err(|()| {
+        format!(
+            "which has no host name behind the #: write the name in the server's certificate, as in \
+             \"{scheme}://192.0.2.55{path}#dns.example\""
+        )
+    })?;
     let host = split(place).map_or(place, |(host, _)| host);
     let is_address = host
         .split('%')
@@ -98,13 +183,14 @@ fn of_tls(rest: &str) -> Result<(ServerAddress, Encryption), String> {
     if !is_address && host_name(host).is_ok() {
         return Err(format!(
             "which has a name in place of its address: write the address, and the name behind it, as in \
-             \"tls://192.0.2.55#{host}\""
+             \"{scheme}://192.0.2.55{path}#{host}\""
         ));
     }
     Ok((
-        ServerAddress::parse(place, TLS_PORT)?,
+        ServerAddress::parse(place, port)?,
         Encryption {
-            name,
+            protocol,
+            name: in_certificate,
             authorities: None,
             pins: Vec::new(),
         },
@@ -112,14 +198,10 @@ fn of_tls(rest: &str) -> Result<(ServerAddress, Encryption), String> {
 }
 
 /// The host name in a certificate.
-fn host_name(text: &str) -> Result<String, String> {
+fn host_name(text: &str) -> Result<String, ()> {
     match typed::one(text) {
         Ok((name, None)) if name.label_count() > 0 && name.is_plain() => Ok(name.to_string()),
-        _ => Err(
-            "which has no host name behind the #: write the name in the server's certificate, as in \
-             \"tls://192.0.2.55#dns.example\""
-                .to_owned(),
-        ),
+        _ => Err(()),
     }
 }
 
@@ -148,4 +230,66 @@ pub(super) fn pins(given: At<Vec<At<String>>>, findings: &mut Findings) -> Vec<P
         pin
     };
     value.into_iter().filter_map(pin).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_of_dns_over_https_has_address_port_path_and_name() {
+        let read = |text: &str| {
+            let (address, encryption) = parse(text).expect("encrypted").expect("valid");
+            let path = encryption.protocol.path().to_owned();
+            (address.to_string(), path, encryption.name)
+        };
+        let name = Some("dns.example".to_owned());
+        for (text, address, path, name) in [
+            (
+                "https://192.0.2.1#dns.example",
+                "192.0.2.1:443",
+                "/dns-query",
+                name.clone(),
+            ),
+            (
+                "HTTPS://192.0.2.1:8443/a/b?c=d#DNS.example.",
+                "192.0.2.1:8443",
+                "/a/b?c=d",
+                name.clone(),
+            ),
+            ("https://[2001:db8::1]/", "[2001:db8::1]:443", "/", None),
+            (
+                "https://[2001:db8::1]:444/q#dns.example",
+                "[2001:db8::1]:444",
+                "/q",
+                name,
+            ),
+        ] {
+            assert_eq!(
+                read(text),
+                (address.to_owned(), path.to_owned(), name),
+                "{text}"
+            );
+        }
+        for (text, said) in [
+            (
+                "https://dns.example/q",
+                "\"https://192.0.2.55/q#dns.example\"",
+            ),
+            ("https://192.0.2.1/q{?dns}", "write \"https://192.0.2.1/q\""),
+            (
+                "https://192.0.2.1/\u{e4}",
+                "characters that a URL can't have",
+            ),
+            (
+                "https://192.0.2.1/q#",
+                "\"https://192.0.2.55/q#dns.example\"",
+            ),
+            ("https://192.0.2.1:0/q", "port 0"),
+            ("https://2001:db8::1:853/q", "which may end in a port"),
+        ] {
+            let error = parse(text).expect("encrypted").expect_err("a mistake");
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
 }

@@ -125,7 +125,7 @@ impl fmt::Display for NamedServer {
 impl FromStr for UpstreamServer {
     type Err = String;
 
-    /// Reads an address, or `tls://ADDRESS#NAME`.
+    /// Reads an address, `tls://ADDRESS#NAME`, or `https://ADDRESS/PATH#NAME`.
     ///
     /// # Errors
     /// Those of [`ServerAddress`].
@@ -145,7 +145,8 @@ impl fmt::Display for UpstreamServer {
         let Some(encryption) = &self.encryption else {
             return self.address.fmt(f);
         };
-        write!(f, "tls://{}", self.address)?;
+        let (scheme, path) = (encryption.protocol.scheme(), encryption.protocol.path());
+        write!(f, "{scheme}://{}{path}", self.address)?;
         match &encryption.name {
             Some(name) => write!(f, "#{name}"),
             None => Ok(()),
@@ -330,7 +331,7 @@ pub(super) fn servers(
                     None => {
                         for (line, key) in keys.into_iter().flatten() {
                             let message = format!(
-                                "{key} is set, but {} is asked in clear: write \"tls://ADDRESS#NAME\", or remove {key}",
+                                "{key} is set, but {} is asked in clear: write \"tls://ADDRESS#NAME\" or \"https://ADDRESS/PATH#NAME\", or remove {key}",
                                 quote(&text.value)
                             );
                             findings.report(line, message);

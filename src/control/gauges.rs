@@ -155,7 +155,10 @@ pub struct UpstreamStatus {
     /// Whether it is asked by encrypted connections alone.
     #[serde(default)]
     pub encrypted: bool,
-    /// Why no connection to it can be established, since the last one was.
+    /// How it is asked first: `udp`, `tls` or `https`.
+    #[serde(default)]
+    pub transport: String,
+    /// Why no connection to it can be established or used; `None` once one can.
     #[serde(default)]
     pub problem: Option<String>,
     /// Unusable answers since the last usable one, by response code. `unreadable` counts those that can't be read as an
@@ -189,6 +192,11 @@ impl UpstreamStatus {
             match kind.as_str() {
                 "other" => format!("{answers} with other errors"),
                 "unreadable" => format!("{answers} that can't be read"),
+                "http_status" => format!("{answers} with a status of HTTP other than 200"),
+                "http_content" => format!("{answers} of HTTP without a DNS message"),
+                "http_protocol" => {
+                    format!("{answers} that broke off or against the rules of HTTP/2")
+                }
                 "unasked" => format!("{answers} to queries that it was not asked"),
                 tls if tls.starts_with("tls_") => {
                     let handshakes = counted(count, "TLS handshake", "TLS handshakes");

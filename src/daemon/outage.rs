@@ -156,6 +156,7 @@ pub(super) fn describe_servers(servers: &[ServerState]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::upstream::exchange::Transport;
     use crate::serve::upstream::traffic::TrafficCounts;
     use crate::serve::upstream::{BlockCounts, FailureCounts};
     use crate::wire::ask::Dialect;
@@ -174,7 +175,7 @@ mod tests {
             },
             referrals: 0,
             failing: false,
-            encrypted: false,
+            transport: Transport::Udp,
             problem: None,
             failures: FailureCounts::default(),
             blocks: BlockCounts::default(),

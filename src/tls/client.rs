@@ -19,15 +19,20 @@ use tokio_rustls::rustls::crypto::{self, WebPkiSupportedAlgorithms};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
 use super::fault::OtherKey;
 use super::{TlsError, of_file, of_system, store};
-use crate::config::encryption::{Encryption, Pin};
+use crate::config::encryption::{Encryption, Pin, Protocol};
 
-/// The protocol's name in the handshake (RFC 7858).
-const DOT: &[u8] = b"dot";
+/// The protocol's name in the handshake (RFC 7301).
+fn alpn(protocol: &Protocol) -> &'static [u8] {
+    match protocol {
+        Protocol::Tls => b"dot",
+        Protocol::Https { .. } => b"h2",
+    }
+}
 
 /// The encryption of connections to one server. Two are equal if their settings and the certificates of the authorities
 /// are.
@@ -124,7 +129,7 @@ impl TlsClient {
         let builder = builder.map_err(|error| library(&error))?.dangerous();
         let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = builder.with_no_client_auth();
-        config.alpn_protocols = vec![DOT.to_vec()];
+        config.alpn_protocols = vec![alpn(&settings.protocol).to_vec()];
         Ok(Self {
             settings: settings.clone(),
             authorities: digest,
@@ -138,9 +143,22 @@ impl TlsClient {
         &self.settings
     }
 
+    /// The protocol over the connections.
+    pub fn protocol(&self) -> &Protocol {
+        &self.settings.protocol
+    }
+
     /// The name or address that the certificate must have.
     pub(crate) fn name(&self) -> &ServerName<'static> {
         &self.name
+    }
+
+    /// Whether a server has agreed to the protocol. Servers of DNS over TLS need not do so, but those of HTTP/2 must.
+    pub(crate) fn is_spoken_by(&self, connection: &ClientConnection) -> bool {
+        match self.protocol() {
+            Protocol::Tls => true,
+            of_http @ Protocol::Https { .. } => connection.alpn_protocol() == Some(alpn(of_http)),
+        }
     }
 
     pub(crate) fn connector(&self) -> TlsConnector {

@@ -3,9 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
-use tokio_rustls::rustls::{self, CertificateError, OtherError};
+use tokio_rustls::rustls::{self, AlertDescription, CertificateError, OtherError};
 
 use super::explain;
+use crate::config::encryption::Protocol;
 
 /// A kind of failure to establish a connection over TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +19,8 @@ pub enum TlsFault {
     Dates,
     /// The certificate's key is none of the configured ones.
     Pin,
+    /// It does not speak the protocol that is asked for.
+    Protocol,
     /// The certificate can't be used for another reason.
     Certificate,
     /// The handshake failed.
@@ -36,10 +39,23 @@ impl From<OtherKey> for rustls::Error {
     }
 }
 
-/// The kind of an error, and what it means for a server that should be called `name`.
-pub(crate) fn describe(error: &io::Error, name: &str) -> (TlsFault, String) {
+/// What is wrong with a server that does not speak the protocol.
+pub(crate) fn other_protocol(protocol: &Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tls => "it does not offer DNS over TLS at this port",
+        Protocol::Https { .. } => {
+            "it does not offer HTTP/2 at this port, and DNS over HTTPS is asked by HTTP/2 only"
+        }
+    }
+}
+
+/// The kind of an error, and what it means for a server that should be called `name` and speak `protocol`.
+pub(crate) fn describe(error: &io::Error, name: &str, protocol: &Protocol) -> (TlsFault, String) {
     let inner = error.get_ref();
     let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) = tls {
+        return (TlsFault::Protocol, other_protocol(protocol).to_owned());
+    }
     let Some(rustls::Error::InvalidCertificate(certificate)) = tls else {
         return (TlsFault::Handshake, explain(error));
     };

@@ -6,6 +6,7 @@ use prometheus_client::registry::Unit;
 
 use super::families::Writer;
 use super::plane::{PlaneState, ServerFigures};
+use crate::serve::upstream::exchange::Transport;
 use crate::serve::upstream::state::ServerState;
 use crate::serve::upstream::traffic::TrafficCounts;
 use crate::stats::{Count, LATENCY_BOUNDS};
@@ -80,7 +81,11 @@ pub(super) fn write(plane: &PlaneState, writer: &mut Writer<'_>) -> fmt::Result 
         latency,
     )?;
     let sent = servers().flat_map(|of| {
-        let sent = ["udp", "stream"].into_iter().zip(of.state.traffic.sent);
+        let over = match of.state.transport {
+            Transport::Udp => Transport::Tcp,
+            encrypted => encrypted,
+        };
+        let sent = ["udp", over.name()].into_iter().zip(of.state.traffic.sent);
         sent.map(|(transport, sent)| {
             let [server, zone] = labels(of);
             ([server, zone, ("transport", transport.to_owned())], sent)
@@ -88,7 +93,7 @@ pub(super) fn write(plane: &PlaneState, writer: &mut Writer<'_>) -> fmt::Result 
     });
     writer.counters(
         "upstream_queries",
-        "Queries sent to a server by UDP and over connections, retries included.",
+        "Queries sent to a server by UDP and over connections (tcp, tls, https), retries included.",
         None,
         sent,
     )?;

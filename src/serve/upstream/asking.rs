@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::bounds::is_usable;
 use super::exchange::{ExchangeError, How, Transport};
-use super::reply::{Again, Evaluation, Received, evaluate};
+use super::reply::{Again, Evaluation, Received, Sent};
 use super::server::Server;
 use super::{Pool, PriorAttempt, Unanswered};
 use crate::serve::cache::Key;
@@ -44,24 +44,6 @@ struct Try {
     result: Result<Option<Answer>, ExchangeError>,
     /// Whether the server's health has changed by it already.
     is_noted: bool,
-}
-
-impl Unanswered {
-    /// Keeps the first answer; a usable one, by which a server blocks the name, takes precedence.
-    fn keep(&mut self, answer: Answer) {
-        match &self.said {
-            Some(kept) if is_usable(kept) || !is_usable(&answer) => {}
-            _ => self.said = Some(answer),
-        }
-    }
-
-    /// The end of a query: an answer by which a server blocks the name is better than none.
-    fn end(mut self) -> Result<Answer, Self> {
-        match self.said.take_if(|kept| is_usable(kept)) {
-            Some(answer) => Ok(answer),
-            None => Err(self),
-        }
-    }
 }
 
 impl Pool {
@@ -186,7 +168,9 @@ impl Pool {
             tokio::select! {
                 biased;
                 Some(done) = tries.next() => {
-                    responded[done.place] |= done.responded;
+                    // A server that refuses is not asked again: it would refuse again, and may do so because of the load.
+                    let is_refused = matches!(done.result, Err(ExchangeError::Refused));
+                    responded[done.place] |= done.responded || is_refused;
                     open -= usize::from(done.is_noted);
                     waits_on_connection[done.place] = false;
                     let server = &servers[done.place];
@@ -302,18 +286,19 @@ impl Pool {
                 // A firewall may drop TCP silently. Half of the time is reserved to ask by UDP in that case.
                 patience /= 2;
             }
-            let sent = Instant::now();
+            let begun = Instant::now();
             let exchange = self.connector.exchange(server, how, key, patience);
             let reply = exchange.await;
             self.counters.bump(match how.over {
                 Transport::Udp => Count::UpstreamQueries,
                 Transport::Tcp => Count::UpstreamTcp,
                 Transport::Tls => Count::UpstreamTls,
+                Transport::Https => Count::UpstreamHttps,
             });
             server.traffic.sent(how.over == Transport::Udp, 1);
             // TCP is asked only after a response by UDP.
             if how.over != Transport::Tcp {
-                done.took = sent.elapsed();
+                done.took = begun.elapsed();
                 done.responded |= reply.is_ok();
                 if reply.is_ok() {
                     self.counters.upstream_took(done.took);
@@ -345,7 +330,14 @@ impl Pool {
                 is_cut: is_cut(&reply.bytes),
                 at: Instant::now(),
             };
-            match evaluate(server, how, received, key, &self.intake, &self.counters) {
+            let sent = Sent {
+                server,
+                how,
+                key,
+                intake: &self.intake,
+                counters: &self.counters,
+            };
+            match sent.evaluate(received) {
                 Evaluation::Answer(answer) => {
                     if is_usable(&answer) {
                         let now = Instant::now();
@@ -390,7 +382,8 @@ impl Pool {
             Ok(Some(answer)) if self.intake.accepts(&answer) => return Some(answer),
             Ok(Some(answer)) => failure.keep(answer),
             Err(ExchangeError::Unreachable) => failure.code = code::NETWORK_ERROR,
-            Ok(None) | Err(ExchangeError::Timeout | ExchangeError::Busy) => {}
+            Ok(None)
+            | Err(ExchangeError::Timeout | ExchangeError::Busy | ExchangeError::Refused) => {}
         }
         None
     }

@@ -13,6 +13,28 @@ pub enum Transport {
     Tcp,
     /// An encrypted connection that is shared and kept open (RFC 7858).
     Tls,
+    /// The same with HTTP/2 (RFC 8484).
+    Https,
+}
+
+impl Transport {
+    /// Whether nobody on the way can read it.
+    pub fn is_encrypted(self) -> bool {
+        match self {
+            Self::Udp | Self::Tcp => false,
+            Self::Tls | Self::Https => true,
+        }
+    }
+
+    /// Its name in `status` and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Https => "https",
+        }
+    }
 }
 
 /// How a query is sent.
@@ -43,6 +65,8 @@ pub enum ExchangeError {
     Timeout,
     /// It can't be reached.
     Unreachable,
+    /// It responded by HTTP, but not with a DNS message.
+    Refused,
     /// No socket or connection was free in time. This is no sign of a fault of the server.
     Busy,
 }

@@ -18,6 +18,12 @@ pub(super) enum Failure {
     Unreadable,
     /// A response to a query that it was not asked, on an encrypted connection.
     Unasked,
+    /// A status of HTTP other than 200.
+    HttpStatus,
+    /// A response of HTTP that is no DNS message: of another type, or too long.
+    HttpContent,
+    /// It reset a request, or broke the protocol of HTTP.
+    HttpProtocol,
     /// An encrypted connection was not established.
     Tls(TlsFault),
     /// The same because the handshake took too long.
@@ -25,7 +31,7 @@ pub(super) enum Failure {
 }
 
 /// The kinds that are counted, by name.
-const KINDS: [&str; 14] = [
+const KINDS: [&str; 18] = [
     "FORMERR",
     "SERVFAIL",
     "NOTIMP",
@@ -33,11 +39,15 @@ const KINDS: [&str; 14] = [
     "other",
     "unreadable",
     "unasked",
+    "http_status",
+    "http_content",
+    "http_protocol",
     "tls_name",
     "tls_authority",
     "tls_dates",
     "tls_pin",
     "tls_certificate",
+    "tls_protocol",
     "tls_handshake",
     "tls_timeout",
 ];
@@ -57,13 +67,17 @@ impl Failure {
             Self::Rcode(_) => 4,
             Self::Unreadable => 5,
             Self::Unasked => 6,
-            Self::Tls(TlsFault::Name) => 7,
-            Self::Tls(TlsFault::Authority) => 8,
-            Self::Tls(TlsFault::Dates) => 9,
-            Self::Tls(TlsFault::Pin) => 10,
-            Self::Tls(TlsFault::Certificate) => 11,
-            Self::Tls(TlsFault::Handshake) => 12,
-            Self::TlsTimeout => 13,
+            Self::HttpStatus => 7,
+            Self::HttpContent => 8,
+            Self::HttpProtocol => 9,
+            Self::Tls(TlsFault::Name) => 10,
+            Self::Tls(TlsFault::Authority) => 11,
+            Self::Tls(TlsFault::Dates) => 12,
+            Self::Tls(TlsFault::Pin) => 13,
+            Self::Tls(TlsFault::Certificate) => 14,
+            Self::Tls(TlsFault::Protocol) => 15,
+            Self::Tls(TlsFault::Handshake) => 16,
+            Self::TlsTimeout => 17,
         }
     }
 }
@@ -87,7 +101,7 @@ pub(in crate::serve) struct Failures {
     /// All unusable answers since the last usable one, referrals included. While this is zero, a usable answer writes
     /// nothing, because workers share the cache line.
     streak: AtomicU64,
-    /// Why the last connection was not established.
+    /// Why the last connection was not established, or the last response of HTTP had no DNS message.
     problem: Mutex<Option<String>>,
 }
 
@@ -100,7 +114,7 @@ impl Failures {
         self.lengthen_streak();
     }
 
-    /// Records that no connection could be established, and why.
+    /// Records that no connection could be established or used, and why.
     pub(super) fn not_connected(&self, failure: Option<Failure>, problem: String) {
         if let Some(failure) = failure {
             self.count(failure);
@@ -108,12 +122,12 @@ impl Failures {
         *self.lock() = Some(problem);
     }
 
-    /// Records that a connection was established.
+    /// Records that a connection was established, or can be used again.
     pub(super) fn connected(&self) {
         *self.lock() = None;
     }
 
-    /// Why no connection could be established, since the last one was.
+    /// Why no connection can be established or used; `None` once one can.
     pub(super) fn problem(&self) -> Option<String> {
         self.lock().clone()
     }

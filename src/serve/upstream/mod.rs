@@ -11,6 +11,7 @@ pub mod exchange;
 mod failures;
 pub(super) mod first_attempt;
 mod health;
+mod http;
 pub mod pools;
 mod query;
 pub mod reply;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use self::blocks::{BlockCounts, RecentBlocks};
-use self::bounds::Bounds;
+use self::bounds::{Bounds, is_usable};
 use self::connect::Connector;
 pub use self::failures::FailureCounts;
 use self::health::Health;
@@ -116,6 +117,24 @@ pub struct Unanswered {
     pub said: Option<Answer>,
     /// Whether the cause was that we had no free socket. That says nothing about the name.
     pub ours: bool,
+}
+
+impl Unanswered {
+    /// Keeps the first answer; a usable one, by which a server blocks the name, takes precedence.
+    fn keep(&mut self, answer: Answer) {
+        match &self.said {
+            Some(kept) if is_usable(kept) || !is_usable(&answer) => {}
+            _ => self.said = Some(answer),
+        }
+    }
+
+    /// The end of a query: an answer by which a server blocks the name is better than none.
+    fn end(mut self) -> Result<Answer, Self> {
+        match self.said.take_if(|kept| is_usable(kept)) {
+            Some(answer) => Ok(answer),
+            None => Err(self),
+        }
+    }
 }
 
 /// An attempt that was made before the pool is asked, and brought no usable answer.

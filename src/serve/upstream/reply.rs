@@ -1,5 +1,7 @@
 //! Evaluates the response to a query: use its answer, or ask the same server in another way.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::bounds::{Bounds, is_usable};
@@ -53,97 +55,100 @@ fn rcode(message: &[u8]) -> u16 {
     message.get(3).map_or(0, |byte| u16::from(byte & 0x0F))
 }
 
-/// Evaluates the response to a query. Records what it shows about `server`'s extensions, and whether the server blocks
-/// the name.
-pub(super) fn evaluate(
-    server: &Server,
-    how: How,
-    received: Received<'_>,
-    key: &Key,
-    intake: &Bounds,
-    counters: &Counters,
-) -> Evaluation {
-    let at = received.at;
-    let mut evaluation = evaluate_response(server, how, received, key, intake, counters);
-    if let Evaluation::Answer(answer) = &mut evaluation
-        && let Some(sign) = answer.block_sign(|address| intake.is_landing(address))
-    {
-        counters.bump(Count::UpstreamBlocks);
-        server.blocks(at);
-        let server = server.address().to_string().into();
-        answer.mark_blocked(UpstreamBlock { server, sign });
-    }
-    evaluation
+/// A query to a server, and by what its response is evaluated.
+pub(super) struct Sent<'q> {
+    pub(super) server: &'q Server,
+    pub(super) how: How,
+    pub(super) key: &'q Key,
+    pub(super) intake: &'q Bounds,
+    pub(super) counters: &'q Counters,
 }
 
-fn evaluate_response(
-    server: &Server,
-    how: How,
-    received: Received<'_>,
-    key: &Key,
-    intake: &Bounds,
-    counters: &Counters,
-) -> Evaluation {
-    let Received { bytes, fit, at, .. } = received;
-    let is_random = how.over == Transport::Udp && how.dialect.random_case;
-    match fit {
-        Fit::BareError => {
-            counters.bump(Count::UpstreamBare);
-            server.failed(Failure::Rcode(rcode(bytes)));
-            server.doubt_edns(key.name(), at);
-            return Evaluation::Again(Again::WithoutEdns { is_certain: false });
+impl Sent<'_> {
+    /// Evaluates the response. Records what it shows about the server's extensions, and whether the server blocks the name.
+    pub(super) fn evaluate(&self, received: Received<'_>) -> Evaluation {
+        let at = received.at;
+        let mut evaluation = self.evaluate_response(received);
+        if let Evaluation::Answer(answer) = &mut evaluation
+            && let Some(sign) = answer.block_sign(|address| self.intake.is_landing(address))
+        {
+            self.counters.bump(Count::UpstreamBlocks);
+            self.server.blocks(at);
+            let server = Arc::clone(self.server.shown());
+            answer.mark_blocked(UpstreamBlock { server, sign });
         }
-        Fit::OtherCase => {
-            counters.bump(Count::UpstreamCase);
-            if is_random {
-                server.doubt_case();
-                return Evaluation::Again(Again::OtherCase);
+        evaluation
+    }
+
+    fn evaluate_response(&self, received: Received<'_>) -> Evaluation {
+        let Self {
+            server,
+            how,
+            key,
+            intake,
+            counters,
+        } = *self;
+        let Received { bytes, fit, at, .. } = received;
+        let is_random = how.over == Transport::Udp && how.dialect.random_case;
+        match fit {
+            Fit::BareError => {
+                counters.bump(Count::UpstreamBare);
+                server.failed(Failure::Rcode(rcode(bytes)));
+                server.doubt_edns(key.name(), at);
+                return Evaluation::Again(Again::WithoutEdns { is_certain: false });
             }
-        }
-        Fit::Answer if is_random => server.case_works(),
-        Fit::Answer | Fit::Foreign => {}
-    }
-    // This check comes before the records are read, because a truncated answer may end in the middle of a record.
-    if how.over == Transport::Udp && received.is_cut {
-        return Evaluation::Again(Again::Tcp);
-    }
-    let answer = match read(bytes, key, intake) {
-        Ok(answer) => answer,
-        Err(AnswerError::Referral) => {
-            counters.bump(Count::UpstreamReferral);
-            server.refers();
-            return Evaluation::Garbage;
-        }
-        Err(_) => {
-            counters.bump(Count::UpstreamGarbage);
-            server.failed(Failure::Unreadable);
-            let is_doubted =
-                how.dialect.edns && has_broken_opt(bytes) && server.doubt_edns(key.name(), at);
-            return match is_doubted {
-                true => Evaluation::Again(Again::WithoutEdns { is_certain: false }),
-                false => Evaluation::Garbage,
-            };
-        }
-    };
-    if is_usable(&answer) {
-        server.succeeded();
-    } else {
-        server.failed(Failure::Rcode(answer.rcode()));
-    }
-    if how.dialect.edns {
-        let is_certain = match edns_support(bytes, answer.rcode()) {
-            EdnsSupport::Fine => {
-                server.edns_works(at);
-                return Evaluation::Answer(answer);
+            Fit::OtherCase => {
+                counters.bump(Count::UpstreamCase);
+                if is_random {
+                    server.doubt_case();
+                    return Evaluation::Again(Again::OtherCase);
+                }
             }
-            // While EDNS is proven, the refusal may come from a server behind this one, so it is not certain.
-            EdnsSupport::Refused => !server.is_edns_proven(at),
-            EdnsSupport::Doubtful if server.doubt_edns(key.name(), at) => false,
-            EdnsSupport::Doubtful => return Evaluation::Answer(answer),
+            Fit::Answer if is_random => server.case_works(),
+            Fit::Answer | Fit::Foreign => {}
+        }
+        // This check comes before the records are read, because a truncated answer may end in the middle of a record.
+        if how.over == Transport::Udp && received.is_cut {
+            return Evaluation::Again(Again::Tcp);
+        }
+        let answer = match read(bytes, key, intake) {
+            Ok(answer) => answer,
+            Err(AnswerError::Referral) => {
+                counters.bump(Count::UpstreamReferral);
+                server.refers();
+                return Evaluation::Garbage;
+            }
+            Err(_) => {
+                counters.bump(Count::UpstreamGarbage);
+                server.failed(Failure::Unreadable);
+                let is_doubted =
+                    how.dialect.edns && has_broken_opt(bytes) && server.doubt_edns(key.name(), at);
+                return match is_doubted {
+                    true => Evaluation::Again(Again::WithoutEdns { is_certain: false }),
+                    false => Evaluation::Garbage,
+                };
+            }
         };
-        return Evaluation::Again(Again::WithoutEdns { is_certain });
+        if is_usable(&answer) {
+            server.succeeded();
+        } else {
+            server.failed(Failure::Rcode(answer.rcode()));
+        }
+        if how.dialect.edns {
+            let is_certain = match edns_support(bytes, answer.rcode()) {
+                EdnsSupport::Fine => {
+                    server.edns_works(at);
+                    return Evaluation::Answer(answer);
+                }
+                // While EDNS is proven, the refusal may come from a server behind this one, so it is not certain.
+                EdnsSupport::Refused => !server.is_edns_proven(at),
+                EdnsSupport::Doubtful if server.doubt_edns(key.name(), at) => false,
+                EdnsSupport::Doubtful => return Evaluation::Answer(answer),
+            };
+            return Evaluation::Again(Again::WithoutEdns { is_certain });
+        }
+        Evaluation::Answer(answer)
     }
-    Evaluation::Answer(answer)
 }
 
 /// Reads an answer. One that is truncated even by TCP is incomplete and must not be kept.

@@ -19,6 +19,7 @@ use super::failures::{Failure, FailureCounts, Failures};
 use super::stream::Connections;
 use super::stream::peer::Peer;
 use super::traffic::Traffic;
+use crate::config::encryption::Protocol;
 use crate::config::upstream::ServerAddress;
 use crate::stats::Counters;
 use crate::sys::interface::index_of;
@@ -58,6 +59,8 @@ impl Target {
 /// One upstream server. Shared by all threads; only its connections need a lock.
 pub struct Server {
     target: Target,
+    /// Its address, as it is shown.
+    shown: Arc<str>,
     /// The origin of all times kept here.
     epoch: Instant,
     without_edns: Period,
@@ -87,6 +90,7 @@ impl Server {
     /// A server that is asked with the permitted extensions, or with fewer if it lacks some.
     pub fn of(target: Target) -> Self {
         Self {
+            shown: target.address.socket.to_string().into(),
             target,
             epoch: Instant::now(),
             without_edns: Period::default(),
@@ -108,6 +112,11 @@ impl Server {
         self.target.address.socket
     }
 
+    /// Its address, as it is shown.
+    pub(super) fn shown(&self) -> &Arc<str> {
+        &self.shown
+    }
+
     /// Whether queries are sent to it by encrypted connections alone.
     pub fn is_encrypted(&self) -> bool {
         self.target.tls.is_some()
@@ -115,9 +124,10 @@ impl Server {
 
     /// The transport of a first query to it.
     pub(super) fn transport(&self) -> Transport {
-        match self.is_encrypted() {
-            true => Transport::Tls,
-            false => Transport::Udp,
+        match self.target.tls.as_ref().map(TlsClient::protocol) {
+            None => Transport::Udp,
+            Some(Protocol::Tls) => Transport::Tls,
+            Some(Protocol::Https { .. }) => Transport::Https,
         }
     }
 
@@ -184,7 +194,7 @@ impl Server {
         self.failures.is_failing()
     }
 
-    /// Why no connection to it can be established, since the last one was.
+    /// Why no connection to it can be established or used; `None` once one can.
     pub(super) fn problem(&self) -> Option<String> {
         self.failures.problem()
     }

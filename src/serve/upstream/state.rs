@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Pool;
 use super::blocks::BlockCounts;
+use super::exchange::Transport;
 use super::failures::FailureCounts;
 use super::health::Health;
 use super::server::Server;
@@ -40,9 +41,9 @@ pub struct ServerState {
     pub referrals: u64,
     /// Whether its last answers were all unusable.
     pub failing: bool,
-    /// Whether it is asked by encrypted connections.
-    pub encrypted: bool,
-    /// Why no connection to it can be established, since the last one was.
+    /// The transport of a first query to it.
+    pub transport: Transport,
+    /// Why no connection to it can be established or used; `None` once one can.
     pub problem: Option<String>,
     /// The counts of its unusable answers.
     pub failures: FailureCounts,
@@ -67,7 +68,7 @@ impl Pool {
             dialect: server.dialect(now),
             referrals: server.referrals(),
             failing: server.is_failing(),
-            encrypted: server.is_encrypted(),
+            transport: server.transport(),
             problem: server.problem(),
             failures: server.failures(),
             blocks: server.block_counts(now),

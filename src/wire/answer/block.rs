@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::wire::{Rcode, edns};
 
@@ -19,7 +20,7 @@ pub enum BlockSign {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamBlock {
     /// The server, as it is shown.
-    pub server: Box<str>,
+    pub server: Arc<str>,
     /// The sign.
     pub sign: BlockSign,
 }

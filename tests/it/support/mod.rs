@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod data_plane;
+pub(crate) mod doh;
 pub(crate) mod dot;
 pub(crate) mod local;
 pub(crate) mod peers;

@@ -20,6 +20,16 @@ pub(crate) fn authority() -> PathBuf {
     file("authority.pem")
 }
 
+/// The file of the certificate of `primary.test`.
+pub(crate) fn primary() -> PathBuf {
+    file("primary.pem")
+}
+
+/// The file of its key.
+pub(crate) fn key_of_primary() -> PathBuf {
+    file("primary.key")
+}
+
 /// The file of the certificate of the authority for web servers.
 pub(crate) fn web_authority() -> PathBuf {
     file("web-authority.pem")
@@ -36,6 +46,16 @@ impl Security {
     /// TLS 1.3 with this protocol's name.
     pub(crate) fn tls(alpn: &[u8]) -> Self {
         Self::tls_by("primary", alpn)
+    }
+
+    /// TLS 1.3 that agrees to no protocol.
+    pub(crate) fn without_protocol() -> Self {
+        let Self::Tls(config) = Self::tls(b"") else {
+            panic!("encrypted");
+        };
+        let mut config = Arc::unwrap_or_clone(config);
+        config.alpn_protocols.clear();
+        Self::Tls(Arc::new(config))
     }
 
     /// The same with a certificate that may issue others, as openssl makes one by default.

@@ -9,7 +9,7 @@ use crate::serve::inflight::QueryId;
 use crate::serve::routes::PoolId;
 use crate::serve::upstream::PriorAttempt;
 use crate::serve::upstream::exchange::{How, Transport};
-use crate::serve::upstream::reply::{Evaluation, Received, evaluate};
+use crate::serve::upstream::reply::{Evaluation, Received, Sent};
 use crate::serve::upstream::server::Server;
 use crate::stats::{Count, Counters};
 use crate::sys::udp::Inbox;
@@ -71,7 +71,14 @@ pub(super) fn receive(
         at: now,
     };
     let key = &sent.query_id.key;
-    let evaluation = evaluate(server, how, received, key, &port.pool.intake, counters);
+    let asked = Sent {
+        server,
+        how,
+        key,
+        intake: &port.pool.intake,
+        counters,
+    };
+    let evaluation = asked.evaluate(received);
     let (said, again) = match evaluation {
         Evaluation::Answer(answer) if port.pool.intake.accepts(&answer) => {
             return Some(UpstreamEvent {

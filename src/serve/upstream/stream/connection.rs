@@ -6,16 +6,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::bytes::Bytes;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::peer::Peer;
-use super::state::{ConnectionState, PIPELINE, Request, Response};
+use super::https;
+use super::peer::{Peer, Stream};
+use super::state::{ConnectionState, Outcome, PIPELINE, Request};
 use crate::serve::upstream::exchange::ExchangeError;
+use crate::serve::upstream::http::Endpoint;
 use crate::serve::upstream::query::OutgoingQuery;
 use crate::wire::MAX_MESSAGE;
 
@@ -38,7 +40,24 @@ impl Connection {
     /// Opens a connection.
     pub(super) async fn open(peer: &Peer, deadline: Instant) -> Result<Self, ExchangeError> {
         let stream = peer.open(deadline).await?;
-        Ok(Self::over(stream, peer))
+        match peer.endpoint()? {
+            Some(endpoint) => Ok(Self::over_http(stream, endpoint, peer)),
+            None => Ok(Self::over(stream, peer)),
+        }
+    }
+
+    /// A connection with HTTP/2 over `stream`.
+    fn over_http(stream: Box<dyn Stream>, endpoint: Endpoint, peer: &Peer) -> Self {
+        let (requests, queue) = mpsc::channel(PIPELINE);
+        let state = Arc::new(ConnectionState::new(peer));
+        let connection = https::Connection {
+            endpoint,
+            state: Arc::clone(&state),
+            failures: Arc::clone(&peer.failures),
+            counters: Arc::clone(&peer.counters),
+        };
+        tokio::spawn(connection.drive(stream, queue, TLS_IDLE));
+        Self { requests, state }
     }
 
     /// A connection over `stream`, which is a TCP stream or a layer over it, such as TLS.
@@ -62,19 +81,17 @@ impl Connection {
     }
 
     /// Sends a query and waits for the response, without a timeout. `None` if the connection ended before.
-    pub(super) fn ask(
-        &self,
-        query: OutgoingQuery,
-    ) -> impl Future<Output = Option<Response>> + use<> {
+    pub(super) fn ask(&self, query: OutgoingQuery) -> impl Future<Output = Outcome> + use<> {
         let (requests, state) = (self.requests.clone(), Arc::clone(&self.state));
-        async move {
+        let delivered = async move {
             let _place = state.places.acquire().await.ok()?;
             let (answer, response) = oneshot::channel();
             let request = Request { query, answer };
             requests.send(request).await.ok()?;
             drop(requests);
             response.await.ok()
-        }
+        };
+        delivered.map(Option::transpose)
     }
 
     pub(super) fn is_closed(&self) -> bool {

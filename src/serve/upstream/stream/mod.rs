@@ -1,13 +1,15 @@
-//! Connections to one upstream server, over TCP or TLS: shared, kept and replaced (RFC 7766, RFC 7858).
+//! Connections to one upstream server, over TCP, TLS or HTTPS: shared, kept and replaced (RFC 7766, RFC 7858, RFC 8484).
 //!
 //! A response is matched to its query by ID and question section. Its records are not read here, so a malformed
 //! record does not affect other queries on the connection.
 
 mod connection;
+mod https;
 mod opening;
 pub(super) mod peer;
 mod state;
 
+use std::future::Future;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -16,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use self::connection::Connection;
 use self::opening::SharedConnection;
 use self::peer::Peer;
-use self::state::Response;
+use self::state::{Outcome, Response};
 use super::exchange::ExchangeError;
 use super::query::OutgoingQuery;
 use super::turns::Turns;
@@ -42,9 +44,6 @@ impl Default for Connections {
         }
     }
 }
-
-/// The outcome of a query on one connection; `None` if the connection ended before the response came.
-type Outcome = Result<Option<Response>, ExchangeError>;
 
 impl Connections {
     /// Sends `query` to `peer` and returns the response. The ID of the query is replaced by one that is free on the
@@ -88,29 +87,27 @@ impl Connections {
         };
         let mut answer = std::pin::pin!(connection.ask(query.clone()));
         if let Ok(done) = timeout_at(half, &mut answer).await {
-            return Ok(done);
+            return done;
         }
         if half == deadline {
             return Err(ExchangeError::Timeout);
         }
         if connection.state.received_since(now) {
             // The connection is not dead; only the answer to this query is slow.
-            let late = timeout_at(deadline, answer).await;
-            return late.map_err(|_| ExchangeError::Timeout);
+            return until(deadline, answer).await;
         }
         let another = async {
             self.shared.discard(&connection);
             let (another, _) = self.shared.get(peer, deadline).await?;
-            Ok(another.ask(query).await)
+            another.ask(query).await
         };
         let either = async {
             tokio::select! {
-                Some(late) = answer => Ok(Some(late)),
+                Ok(Some(late)) = answer => Ok(Some(late)),
                 done = another => done,
             }
         };
-        let done = timeout_at(deadline, either).await;
-        done.unwrap_or(Err(ExchangeError::Timeout))
+        until(deadline, either).await
     }
 
     /// Uses a connection for this query alone.
@@ -127,7 +124,12 @@ impl Connections {
             return Err(ExchangeError::Busy);
         };
         let connection = Connection::open(peer, deadline).await?;
-        let answer = timeout_at(deadline, connection.ask(query)).await;
-        answer.map_err(|_| ExchangeError::Timeout)
+        until(deadline, connection.ask(query)).await
     }
+}
+
+/// Waits for an outcome no longer than until the deadline.
+async fn until(deadline: Instant, outcome: impl Future<Output = Outcome>) -> Outcome {
+    let outcome = timeout_at(deadline, outcome).await;
+    outcome.unwrap_or(Err(ExchangeError::Timeout))
 }

@@ -4,15 +4,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::serve::upstream::exchange::{ExchangeError, error_of};
 use crate::serve::upstream::failures::{Failure, Failures};
+use crate::serve::upstream::http::Endpoint;
 use crate::stats::{Count, Counters};
 use crate::tls::client::TlsClient;
-use crate::tls::fault::describe;
+use crate::tls::fault::{TlsFault, describe, other_protocol};
 
 /// How often a connection is opened again that is cut during its handshake.
 const HANDSHAKES: usize = 3;
@@ -42,12 +44,17 @@ impl Peer {
                 let problem = match error {
                     ExchangeError::Timeout => "TCP connections to it are not accepted in time",
                     ExchangeError::Unreachable => "TCP connections to it are refused",
-                    ExchangeError::Busy => return,
+                    ExchangeError::Busy | ExchangeError::Refused => return,
                 };
                 self.failures.not_connected(None, problem.to_owned());
             })?;
             let handshake = tls.connector().connect(tls.name().clone(), stream);
             match timeout_at(deadline, handshake).await {
+                Ok(Ok(stream)) if !tls.is_spoken_by(stream.get_ref().1) => {
+                    let problem = other_protocol(tls.protocol());
+                    self.fail(Failure::Tls(TlsFault::Protocol), problem.to_owned());
+                    return Err(ExchangeError::Unreachable);
+                }
                 Ok(Ok(stream)) => {
                     self.counters.bump(Count::UpstreamHandshakes);
                     self.failures.connected();
@@ -55,7 +62,7 @@ impl Peer {
                 }
                 Ok(Err(error)) if left > 0 && is_cut(&error) => {}
                 Ok(Err(error)) => {
-                    let (fault, problem) = describe(&error, &tls.name().to_str());
+                    let (fault, problem) = describe(&error, &tls.name().to_str(), tls.protocol());
                     self.fail(Failure::Tls(fault), problem);
                     return Err(ExchangeError::Unreachable);
                 }
@@ -67,6 +74,23 @@ impl Peer {
             }
         }
         Err(ExchangeError::Unreachable)
+    }
+
+    /// Where queries are sent by HTTP; `None` if the server is not asked by HTTP.
+    pub(super) fn endpoint(&self) -> Result<Option<Endpoint>, ExchangeError> {
+        let tls = self.tls.as_ref();
+        let of_http = tls.filter(|tls| !tls.protocol().path().is_empty());
+        let endpoint = of_http.map(|tls| {
+            let endpoint = Endpoint::new(tls.settings(), self.address, Version::HTTP_2);
+            endpoint.map_err(|error| {
+                self.fail(
+                    Failure::HttpProtocol,
+                    format!("its URL can't be used: {error}"),
+                );
+                ExchangeError::Unreachable
+            })
+        });
+        endpoint.transpose()
     }
 
     async fn connect(&self, deadline: Instant) -> Result<TcpStream, ExchangeError> {

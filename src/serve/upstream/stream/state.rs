@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
 
 use super::peer::Peer;
+use crate::serve::upstream::exchange::ExchangeError;
 use crate::serve::upstream::failures::{Failure, Failures};
 use crate::serve::upstream::query::{OutgoingQuery, SentQuery};
 use crate::stats::{Count, Counters};
@@ -21,17 +22,23 @@ pub(super) const PIPELINE: usize = 1024;
 /// A response, and how it fits its query.
 pub(super) type Response = (Vec<u8>, Fit);
 
+/// The outcome of a query on one connection; `None` if the connection ended before the response came.
+pub(super) type Outcome = Result<Option<Response>, ExchangeError>;
+
+/// The outcome of a query on a connection that has not ended before.
+pub(super) type Delivered = Result<Response, ExchangeError>;
+
 /// A query to be sent, and where its response goes.
 pub(super) struct Request {
     pub(super) query: OutgoingQuery,
-    pub(super) answer: oneshot::Sender<Response>,
+    pub(super) answer: oneshot::Sender<Delivered>,
 }
 
 /// A query that was sent.
 struct Open {
     at: Instant,
     sent: SentQuery,
-    answer: oneshot::Sender<Response>,
+    answer: oneshot::Sender<Delivered>,
 }
 
 /// The state that the sending and the receiving half of a connection share.
@@ -106,7 +113,7 @@ impl ConnectionState {
 
     /// Delivers a response to the query that waits for it.
     pub(super) fn take(&self, response: &[u8]) {
-        *lock(&self.last_received) = Instant::now();
+        self.received();
         let Some(id) = read_u16(response, 0).filter(|_| response.len() >= HEADER) else {
             return self.counters.bump(Count::UpstreamGarbage);
         };
@@ -119,14 +126,25 @@ impl ConnectionState {
         let Some(fit) = open.sent.fit(response, &self.counters) else {
             return self.not_asked();
         };
-        self.responses.fetch_add(1, Ordering::Relaxed);
+        self.answered();
         if let Some(open) = all.remove(&id) {
             // The waiter may have given up.
-            let _ = open.answer.send((response.to_vec(), fit));
+            let _ = open.answer.send(Ok((response.to_vec(), fit)));
         }
     }
 
-    fn not_asked(&self) {
+    /// Records that bytes of a response arrived.
+    pub(super) fn received(&self) {
+        *lock(&self.last_received) = Instant::now();
+    }
+
+    /// Records a complete response.
+    pub(super) fn answered(&self) {
+        self.responses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records a response to a query that was not asked.
+    pub(super) fn not_asked(&self) {
         if let Some(failures) = &self.unasked {
             failures.count(Failure::Unasked);
         }
@@ -144,9 +162,14 @@ impl ConnectionState {
         let mut open = lock(&self.open);
         let last = *lock(&self.last_received);
         let is_pipelined = open.len() > 1 || open.values().any(|open| open.at < last);
-        self.lost_pipelined.store(is_pipelined, Ordering::Relaxed);
-        self.is_over.store(true, Ordering::Relaxed);
+        self.ended(is_pipelined);
         open.clear();
+    }
+
+    /// Records the end of the connection.
+    pub(super) fn ended(&self, lost_pipelined: bool) {
+        self.lost_pipelined.store(lost_pipelined, Ordering::Relaxed);
+        self.is_over.store(true, Ordering::Relaxed);
     }
 }
 
