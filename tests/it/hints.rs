@@ -63,8 +63,14 @@ fn an_upstream_in_the_notation_of_another_program_is_answered_with_ours() {
         ("tls://192.0.2.1#", "no host name behind the #"),
         ("tls://dns.example", "\"tls://192.0.2.55#dns.example\""),
         ("quic://dns.example", "DNS over QUIC"),
-        ("https://dns.example/dns-query", "DNS over HTTPS"),
-        ("https://192.0.2.1/dns-query", "DNS over HTTPS"),
+        (
+            "https://dns.example/dns-query",
+            "\"https://192.0.2.55/dns-query#dns.example\"",
+        ),
+        (
+            "https://192.0.2.1/dns-query{?dns}",
+            "\"https://192.0.2.1/dns-query\"",
+        ),
         ("h3://dns.example/dns-query", "DNS over HTTPS"),
         ("sdns://AgcAAAAAAAAABzEuMC4wLjE", "DNS stamp"),
         ("192.0.2.1/24", "\"192.0.2.1\""),

@@ -20,9 +20,14 @@ fn impatient(servers: &str) -> String {
 }
 
 /// There is much time: a handshake is slow without optimization, while other tests run.
+fn patient(servers: &str) -> String {
+    impatient(servers)
+        .replace("[server]\n", "[server]\ndiscard-ms = 60000\n")
+        .replace("[[list]]", "timeout-ms = 20000\n[[list]]")
+}
+
 fn start(servers: &str) -> Server {
-    let config = impatient(servers).replace("[[list]]", "timeout-ms = 20000\n[[list]]");
-    Server::start(&config, &[("ads", "blocked.example\n")])
+    Server::start(&patient(servers), &[("ads", "blocked.example\n")])
 }
 
 fn start_impatient(servers: &str) -> Server {
@@ -137,10 +142,7 @@ fn responses_without_a_dns_message_lead_to_the_next_server_and_status_says_why()
         let https = HttpsUpstream::start(Limits::default(), move |_| reaction());
         let plain = Upstream::plain();
         let servers = format!("{}, \"{}\"", https.server(), plain.address);
-        let config = impatient(&servers).replace(
-            "[[list]]",
-            "timeout-ms = 20000\nstrategy = \"strict\"\n[[list]]",
-        );
+        let config = patient(&servers).replace("[[list]]", "strategy = \"strict\"\n[[list]]");
         let server = Server::start(&config, &[("ads", "blocked.example\n")]);
         assert_eq!(
             addresses(server.address, "a.example"),

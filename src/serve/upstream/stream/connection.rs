@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
@@ -15,7 +15,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::https;
 use super::peer::{Peer, Stream};
-use super::state::{ConnectionState, Outcome, PIPELINE, Request};
+use super::state::{ConnectionState, Fate, Outcome, PIPELINE, Request};
 use crate::serve::upstream::exchange::ExchangeError;
 use crate::serve::upstream::http::Endpoint;
 use crate::serve::upstream::query::OutgoingQuery;
@@ -80,18 +80,21 @@ impl Connection {
         Self { requests, state }
     }
 
-    /// Sends a query and waits for the response, without a timeout. `None` if the connection ended before.
+    /// Sends a query and waits for the response, without a timeout.
     pub(super) fn ask(&self, query: OutgoingQuery) -> impl Future<Output = Outcome> + use<> {
         let (requests, state) = (self.requests.clone(), Arc::clone(&self.state));
-        let delivered = async move {
-            let _place = state.places.acquire().await.ok()?;
+        async move {
+            let Ok(_place) = state.places.acquire().await else {
+                return Ok(Fate::Unsent);
+            };
             let (answer, response) = oneshot::channel();
             let request = Request { query, answer };
-            requests.send(request).await.ok()?;
+            if requests.send(request).await.is_err() {
+                return Ok(Fate::Unsent);
+            }
             drop(requests);
-            response.await.ok()
-        };
-        delivered.map(Option::transpose)
+            response.await.unwrap_or(Ok(Fate::Lost))
+        }
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::bytes::Bytes;
 
-use super::state::{ConnectionState, Delivered, Request, Response};
+use super::state::{ConnectionState, Fate, Outcome, Request, Response};
 use crate::serve::upstream::exchange::ExchangeError;
 use crate::serve::upstream::failures::Failures;
 use crate::serve::upstream::http::{Body, Endpoint, HttpFault, check};
@@ -54,7 +54,27 @@ enum End {
 }
 
 /// The end of a request, and where it is delivered.
-type Done = (oneshot::Sender<Delivered>, Result<Response, End>);
+type Done = (oneshot::Sender<Outcome>, Result<Response, End>);
+
+/// Queries that were not sent. When this is dropped, they are sent on another connection.
+struct Unsent(Vec<Request>);
+
+impl Unsent {
+    /// Takes all that wait, and closes the queue for further ones.
+    fn take(queue: &mut mpsc::Receiver<Request>) -> Self {
+        queue.close();
+        Self(std::iter::from_fn(|| queue.try_recv().ok()).collect())
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        for Request { answer, .. } in self.0.drain(..) {
+            // The waiter may have given up.
+            let _ = answer.send(Ok(Fate::Unsent));
+        }
+    }
+}
 
 /// How the requests of a connection fared.
 #[derive(Default)]
@@ -128,10 +148,8 @@ impl Connection {
                         }
                         None => {
                             is_over = true;
-                            self.state.ended(course.lost_pipelined(0));
-                            // Queries in the queue are sent again on another connection.
-                            queue.close();
-                            while queue.try_recv().is_ok() {}
+                            let unsent = Unsent::take(&mut queue);
+                            self.state.ended(course.lost_pipelined(unsent.0.len()));
                         }
                     }
                 }
@@ -142,7 +160,9 @@ impl Connection {
             }
         }
         // Before the open requests are dropped, so that their queries are sent again on another connection.
-        self.state.ended(course.lost_pipelined(exchanges.len()));
+        let unsent = Unsent::take(&mut queue);
+        self.state
+            .ended(course.lost_pipelined(exchanges.len() + unsent.0.len()));
     }
 
     /// Sends a query. `None` if the connection takes no further requests: then the query is sent again on another one.
@@ -156,7 +176,11 @@ impl Connection {
         query.set_id(0);
         let OutgoingQuery { bytes, sent } = query;
         let head = self.endpoint.request(bytes.len());
-        let (response, mut body) = requests.send_request(head, false).ok()?;
+        let Ok((response, mut body)) = requests.send_request(head, false) else {
+            // The waiter may have given up.
+            let _ = answer.send(Ok(Fate::Unsent));
+            return None;
+        };
         body.send_data(Bytes::from(bytes), true).ok()?;
         let (state, counters) = (Arc::clone(&self.state), Arc::clone(&self.counters));
         Some(exchange(response, sent, answer, state, counters))
@@ -171,7 +195,7 @@ impl Connection {
                 if std::mem::take(&mut course.is_faulty) {
                     self.failures.connected();
                 }
-                Ok(response)
+                Ok(Fate::Answered(response))
             }
             Err(End::Fault(fault)) => {
                 self.state.answered();
@@ -234,7 +258,7 @@ fn next(
 async fn exchange(
     response: ResponseFuture,
     sent: SentQuery,
-    mut answer: oneshot::Sender<Delivered>,
+    mut answer: oneshot::Sender<Outcome>,
     state: Arc<ConnectionState>,
     counters: Arc<Counters>,
 ) -> Done {

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use self::connection::Connection;
 use self::opening::SharedConnection;
 use self::peer::Peer;
-use self::state::{Outcome, Response};
+use self::state::{Fate, Outcome, Response};
 use super::exchange::ExchangeError;
 use super::query::OutgoingQuery;
 use super::turns::Turns;
@@ -60,17 +60,24 @@ impl Connections {
         deadline: Instant,
         places: &Semaphore,
     ) -> Result<Response, ExchangeError> {
-        for attempt in 0..MOST_TRIES {
-            if attempt > 0 {
-                peer.counters.bump(Count::UpstreamResent);
-            }
+        let mut tries = 0;
+        // A query that was not sent can't be the reason why the connection ended, so only the deadline limits that.
+        while tries < MOST_TRIES {
             let query = query.clone();
             let done = match self.shared.is_single() {
                 true => self.alone(peer, client, query, deadline, places).await,
                 false => self.together(peer, query, deadline).await,
             };
-            if let Some(response) = done? {
-                return Ok(response);
+            match done? {
+                Fate::Answered(response) => return Ok(response),
+                Fate::Lost => {
+                    tries += 1;
+                    peer.counters.bump(Count::UpstreamResent);
+                }
+                Fate::Unsent => {}
+            }
+            if Instant::now() >= deadline {
+                return Err(ExchangeError::Timeout);
             }
         }
         Err(ExchangeError::Unreachable)
@@ -103,7 +110,7 @@ impl Connections {
         };
         let either = async {
             tokio::select! {
-                Ok(Some(late)) = answer => Ok(Some(late)),
+                Ok(Fate::Answered(late)) = answer => Ok(Fate::Answered(late)),
                 done = another => done,
             }
         };

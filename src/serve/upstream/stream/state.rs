@@ -22,23 +22,30 @@ pub(super) const PIPELINE: usize = 1024;
 /// A response, and how it fits its query.
 pub(super) type Response = (Vec<u8>, Fit);
 
-/// The outcome of a query on one connection; `None` if the connection ended before the response came.
-pub(super) type Outcome = Result<Option<Response>, ExchangeError>;
+/// What became of a query on one connection.
+pub(super) enum Fate {
+    /// It was answered.
+    Answered(Response),
+    /// The connection ended before the response came.
+    Lost,
+    /// The connection ended before the query was sent.
+    Unsent,
+}
 
-/// The outcome of a query on a connection that has not ended before.
-pub(super) type Delivered = Result<Response, ExchangeError>;
+/// What became of a query on one connection, or why it failed.
+pub(super) type Outcome = Result<Fate, ExchangeError>;
 
 /// A query to be sent, and where its response goes.
 pub(super) struct Request {
     pub(super) query: OutgoingQuery,
-    pub(super) answer: oneshot::Sender<Delivered>,
+    pub(super) answer: oneshot::Sender<Outcome>,
 }
 
 /// A query that was sent.
 struct Open {
     at: Instant,
     sent: SentQuery,
-    answer: oneshot::Sender<Delivered>,
+    answer: oneshot::Sender<Outcome>,
 }
 
 /// The state that the sending and the receiving half of a connection share.
@@ -128,8 +135,9 @@ impl ConnectionState {
         };
         self.answered();
         if let Some(open) = all.remove(&id) {
+            let response = Fate::Answered((response.to_vec(), fit));
             // The waiter may have given up.
-            let _ = open.answer.send(Ok((response.to_vec(), fit)));
+            let _ = open.answer.send(Ok(response));
         }
     }
 
