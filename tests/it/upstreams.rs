@@ -191,8 +191,15 @@ fn answers_that_all_come_too_late_are_an_outage() {
         Some(address_of(asked, TRUE))
     });
     let server = impatient(&[upstream.address]);
-    let text = alarm(&server);
-    assert!(text.contains("later than timeout-ms"), "{text}");
+    // On a slow machine an answer may come so late that its port is closed: then the alarm speaks of no answer for a while.
+    let mut number = 0;
+    until("an alarm about late answers", || {
+        number += 1;
+        ask(server.address, &format!("n{number}.example"), RecordType::A);
+        let report = text(&server.verb(&["status"]));
+        let mut alarms = report.lines().filter(|line| line.starts_with("ALARM "));
+        alarms.any(|alarm| alarm.contains("later than timeout-ms"))
+    });
     is_slow.store(false, Ordering::Relaxed);
     until("the end", || server.status()["degraded"] == false);
 }
