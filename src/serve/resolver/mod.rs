@@ -1,13 +1,14 @@
 //! Resolves two kinds of queries: those of UDP clients that a worker's first attempt could not resolve, and those of
 //! stream clients. It limits how long a client waits.
 
+mod jobs;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::task::TaskTracker;
 
 use super::admission::{Admission, Bounds, Full};
 use super::cache::{Entry, Failure, Key};
@@ -140,18 +141,6 @@ impl<O: Observer> Resolver<O> {
         ActiveQuery {
             resolver: Arc::clone(self),
             query_id,
-        }
-    }
-
-    /// Runs the workers' jobs until the workers have ended. The jobs are tracked by `tracker`.
-    pub async fn run_jobs(self: Arc<Self>, mut jobs: mpsc::Receiver<Job>, tracker: TaskTracker) {
-        while let Some(job) = jobs.recv().await {
-            match job {
-                Job::Resolve(query_id, prior) => {
-                    drop(tracker.spawn(self.start(query_id).run(prior)));
-                }
-                Job::Respond(datagram) => drop(tracker.spawn(Arc::clone(&self).respond(datagram))),
-            }
         }
     }
 

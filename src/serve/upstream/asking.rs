@@ -13,7 +13,6 @@ use super::reply::{Again, Evaluation, Received, Sent};
 use super::server::Server;
 use super::{Pool, PriorAttempt, Unanswered};
 use crate::serve::cache::Key;
-use crate::stats::Count;
 use crate::wire::answer::{Answer, is_cut};
 use crate::wire::edns::code;
 
@@ -289,12 +288,7 @@ impl Pool {
             let begun = Instant::now();
             let exchange = self.connector.exchange(server, how, key, patience);
             let reply = exchange.await;
-            self.counters.bump(match how.over {
-                Transport::Udp => Count::UpstreamQueries,
-                Transport::Tcp => Count::UpstreamTcp,
-                Transport::Tls => Count::UpstreamTls,
-                Transport::Https => Count::UpstreamHttps,
-            });
+            self.counters.bump(how.over.queries());
             server.traffic.sent(how.over == Transport::Udp, 1);
             // TCP is asked only after a response by UDP.
             if how.over != Transport::Tcp {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::stats::Count;
 use crate::wire::ask::{Dialect, Fit};
 
 /// The transport of a query.
@@ -23,6 +24,16 @@ impl Transport {
         match self {
             Self::Udp | Self::Tcp => false,
             Self::Tls | Self::Https => true,
+        }
+    }
+
+    /// The counter of queries that are sent by it.
+    pub(super) fn queries(self) -> Count {
+        match self {
+            Self::Udp => Count::UpstreamQueries,
+            Self::Tcp => Count::UpstreamTcp,
+            Self::Tls => Count::UpstreamTls,
+            Self::Https => Count::UpstreamHttps,
         }
     }
 

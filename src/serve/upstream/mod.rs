@@ -3,6 +3,7 @@
 //! It does not cache: each call sends a query. The list of servers can be replaced while it serves.
 
 mod asking;
+pub(super) mod attempts;
 mod blocks;
 mod bounds;
 pub mod connect;

@@ -8,14 +8,15 @@ use std::time::Duration;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::bytes::Bytes;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::https;
 use super::peer::{Peer, Stream};
-use super::state::{ConnectionState, Fate, Outcome, PIPELINE, Request};
+use super::state::{ConnectionState, PIPELINE, Request};
+use super::waiter::{AttemptHandle, Fate, Outcome, Waiter};
 use crate::serve::upstream::exchange::ExchangeError;
 use crate::serve::upstream::http::Endpoint;
 use crate::serve::upstream::query::OutgoingQuery;
@@ -88,6 +89,7 @@ impl Connection {
                 return Ok(Fate::Unsent);
             };
             let (answer, response) = oneshot::channel();
+            let answer = Waiter::Task(answer);
             let request = Request { query, answer };
             if requests.send(request).await.is_err() {
                 return Ok(Fate::Unsent);
@@ -97,12 +99,42 @@ impl Connection {
         }
     }
 
+    /// Room for one query, if there is any without waiting.
+    pub(super) fn room(self) -> Option<Room> {
+        let place = Arc::clone(&self.state.places).try_acquire_owned().ok()?;
+        Some(Room {
+            connection: self,
+            place,
+        })
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.requests.is_closed() || self.state.is_over.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.state, &other.state)
+    }
+}
+
+/// Room for one query on a connection.
+pub(in crate::serve::upstream) struct Room {
+    connection: Connection,
+    place: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// Sends a query whose end is reported by `attempt`. Returns the place that it takes until then; `None` if the
+    /// connection has just ended.
+    pub(in crate::serve::upstream) fn send(
+        self,
+        query: OutgoingQuery,
+        attempt: AttemptHandle,
+    ) -> Option<OwnedSemaphorePermit> {
+        let answer = Waiter::Attempt(attempt);
+        let request = Request { query, answer };
+        self.connection.requests.try_send(request).ok()?;
+        Some(self.place)
     }
 }
 

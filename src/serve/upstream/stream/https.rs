@@ -13,11 +13,12 @@ use futures_util::stream::FuturesUnordered;
 use h2::Reason;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::bytes::Bytes;
 
-use super::state::{ConnectionState, Fate, Outcome, Request, Response};
+use super::state::{ConnectionState, Request};
+use super::waiter::{Fate, Response, Waiter};
 use crate::serve::upstream::exchange::ExchangeError;
 use crate::serve::upstream::failures::Failures;
 use crate::serve::upstream::http::{Body, Endpoint, HttpFault, check};
@@ -54,7 +55,7 @@ enum End {
 }
 
 /// The end of a request, and where it is delivered.
-type Done = (oneshot::Sender<Outcome>, Result<Response, End>);
+type Done = (Waiter, Result<Response, End>);
 
 /// Queries that were not sent. When this is dropped, they are sent on another connection.
 struct Unsent(Vec<Request>);
@@ -70,8 +71,7 @@ impl Unsent {
 impl Drop for Unsent {
     fn drop(&mut self) {
         for Request { answer, .. } in self.0.drain(..) {
-            // The waiter may have given up.
-            let _ = answer.send(Ok(Fate::Unsent));
+            answer.deliver(Ok(Fate::Unsent));
         }
     }
 }
@@ -177,8 +177,7 @@ impl Connection {
         let OutgoingQuery { bytes, sent } = query;
         let head = self.endpoint.request(bytes.len());
         let Ok((response, mut body)) = requests.send_request(head, false) else {
-            // The waiter may have given up.
-            let _ = answer.send(Ok(Fate::Unsent));
+            answer.deliver(Ok(Fate::Unsent));
             return None;
         };
         body.send_data(Bytes::from(bytes), true).ok()?;
@@ -217,8 +216,7 @@ impl Connection {
             }
             Err(End::Unwanted) => return,
         };
-        // The waiter may have given up.
-        let _ = answer.send(delivered);
+        answer.deliver(delivered);
     }
 
     /// Reports the end of the connection, unless the server closed it as it may.
@@ -258,7 +256,7 @@ fn next(
 async fn exchange(
     response: ResponseFuture,
     sent: SentQuery,
-    mut answer: oneshot::Sender<Outcome>,
+    mut answer: Waiter,
     state: Arc<ConnectionState>,
     counters: Arc<Counters>,
 ) -> Done {

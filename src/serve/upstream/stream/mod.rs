@@ -8,6 +8,7 @@ mod https;
 mod opening;
 pub(super) mod peer;
 mod state;
+pub(super) mod waiter;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,10 +16,10 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use self::connection::Connection;
+use self::connection::{Connection, Room};
 use self::opening::SharedConnection;
 use self::peer::Peer;
-use self::state::{Fate, Outcome, Response};
+use self::waiter::{Fate, Outcome, Response};
 use super::exchange::ExchangeError;
 use super::query::OutgoingQuery;
 use super::turns::Turns;
@@ -81,6 +82,11 @@ impl Connections {
             }
         }
         Err(ExchangeError::Unreachable)
+    }
+
+    /// Room for one query on the shared connection, if that is open and has any.
+    pub(super) fn room(&self) -> Option<Room> {
+        self.shared.kept()?.room()
     }
 
     /// Uses the shared connection. A connection that was opened earlier may be dead without any sign of it. So if

@@ -77,6 +77,16 @@ impl SharedConnection {
         }
     }
 
+    /// The connection if it is open, without waiting.
+    pub(super) fn kept(&self) -> Option<Connection> {
+        let mut state = lock(&self.0);
+        state.remove_closed();
+        match state.single_until {
+            Some(until) if Instant::now() < until => None,
+            _ => state.connection.clone(),
+        }
+    }
+
     /// Makes later queries use another connection. Queries that wait on this one may still be answered.
     pub(super) fn discard(&self, connection: &Connection) {
         let mut state = lock(&self.0);

@@ -4,54 +4,38 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
 
 use super::peer::Peer;
-use crate::serve::upstream::exchange::ExchangeError;
+use super::waiter::{Fate, Waiter};
 use crate::serve::upstream::failures::{Failure, Failures};
 use crate::serve::upstream::query::{OutgoingQuery, SentQuery};
 use crate::stats::{Count, Counters};
-use crate::wire::ask::Fit;
 use crate::wire::{HEADER, read_u16};
 
 /// The maximum number of queries that wait on one connection at a time.
 pub(super) const PIPELINE: usize = 1024;
 
-/// A response, and how it fits its query.
-pub(super) type Response = (Vec<u8>, Fit);
-
-/// What became of a query on one connection.
-pub(super) enum Fate {
-    /// It was answered.
-    Answered(Response),
-    /// The connection ended before the response came.
-    Lost,
-    /// The connection ended before the query was sent.
-    Unsent,
-}
-
-/// What became of a query on one connection, or why it failed.
-pub(super) type Outcome = Result<Fate, ExchangeError>;
-
 /// A query to be sent, and where its response goes.
 pub(super) struct Request {
     pub(super) query: OutgoingQuery,
-    pub(super) answer: oneshot::Sender<Outcome>,
+    pub(super) answer: Waiter,
 }
 
 /// A query that was sent.
 struct Open {
     at: Instant,
     sent: SentQuery,
-    answer: oneshot::Sender<Outcome>,
+    answer: Waiter,
 }
 
 /// The state that the sending and the receiving half of a connection share.
 pub(super) struct ConnectionState {
     open: Mutex<HashMap<u16, Open>>,
-    pub(super) places: Semaphore,
+    /// Room for queries that wait.
+    pub(super) places: Arc<Semaphore>,
     /// How many responses were delivered.
     responses: AtomicUsize,
     /// Whether the connection ended while several queries were open, or one that was older than the last response.
@@ -75,7 +59,7 @@ impl ConnectionState {
     pub(super) fn new(peer: &Peer) -> Self {
         Self {
             open: Mutex::default(),
-            places: Semaphore::new(PIPELINE),
+            places: Arc::new(Semaphore::new(PIPELINE)),
             responses: AtomicUsize::new(0),
             lost_pipelined: AtomicBool::new(false),
             last_received: Mutex::new(Instant::now()),
@@ -136,8 +120,7 @@ impl ConnectionState {
         self.answered();
         if let Some(open) = all.remove(&id) {
             let response = Fate::Answered((response.to_vec(), fit));
-            // The waiter may have given up.
-            let _ = open.answer.send(Ok(response));
+            open.answer.deliver(Ok(response));
         }
     }
 

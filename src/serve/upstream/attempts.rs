@@ -1,0 +1,245 @@
+//! First attempts over connections that are open, without a task for each query.
+//!
+//! Like those of the workers, which send datagrams: only the first attempt is made here; retries, and queries for which a
+//! connection must be opened, go to the resolver.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+
+use foldhash::quality::RandomState;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, sleep_until};
+
+use super::exchange::{How, Transport};
+use super::pools::Pools;
+use super::query::OutgoingQuery;
+use super::reply::{Again, Evaluation, Received, Sent};
+use super::server::Server;
+use super::stream::waiter::{AttemptEnd, AttemptHandle, Fate};
+use super::{Pool, PriorAttempt};
+use crate::serve::inflight::QueryId;
+use crate::stats::{Count, Counters};
+use crate::wire::answer::{Answer, is_cut};
+
+/// The end of an attempt.
+pub(in crate::serve) struct AttemptEvent {
+    pub(in crate::serve) query_id: QueryId,
+    pub(in crate::serve) pool: Arc<Pool>,
+    pub(in crate::serve) result: Ending,
+}
+
+/// How an attempt ended.
+pub(in crate::serve) enum Ending {
+    /// With a usable answer.
+    Answered(Answer),
+    /// Without one: the pool has to be asked.
+    Unfinished(PriorAttempt),
+    /// With its connection: the pool has to be asked, as if there had been no attempt.
+    Lost,
+}
+
+/// A query that was sent.
+struct OpenAttempt {
+    query_id: QueryId,
+    pool: Arc<Pool>,
+    server: Arc<Server>,
+    how: How,
+    at: Instant,
+    until: Instant,
+    /// Room on the connection.
+    _place: OwnedSemaphorePermit,
+    /// The resolver asks by now. An answer that comes nevertheless is still used.
+    handed_over: bool,
+}
+
+impl OpenAttempt {
+    /// The event that makes the resolver ask.
+    fn unfinished(
+        &self,
+        responded: bool,
+        said: Option<Answer>,
+        again: Option<Again>,
+    ) -> AttemptEvent {
+        let prior = PriorAttempt {
+            server: Arc::clone(&self.server),
+            since: self.at,
+            responded,
+            said,
+            again,
+        };
+        self.ended(Ending::Unfinished(prior))
+    }
+
+    fn ended(&self, result: Ending) -> AttemptEvent {
+        AttemptEvent {
+            query_id: self.query_id.clone(),
+            pool: Arc::clone(&self.pool),
+            result,
+        }
+    }
+}
+
+/// The first attempts that are open.
+pub(in crate::serve) struct Attempts {
+    pools: Arc<Pools>,
+    counters: Arc<Counters>,
+    ends: mpsc::UnboundedSender<AttemptEnd>,
+    ended: mpsc::UnboundedReceiver<AttemptEnd>,
+    open: HashMap<u64, OpenAttempt, RandomState>,
+    last: u64,
+    /// When the resolver takes over, the earliest first. Entries of attempts that have ended have no effect.
+    dues: BinaryHeap<Reverse<(Instant, u64)>>,
+}
+
+impl Attempts {
+    pub(in crate::serve) fn new(pools: Arc<Pools>, counters: Arc<Counters>) -> Self {
+        let (ends, ended) = mpsc::unbounded_channel();
+        Self {
+            pools,
+            counters,
+            ends,
+            ended,
+            open: HashMap::default(),
+            last: 0,
+            dues: BinaryHeap::new(),
+        }
+    }
+
+    /// Sends a query to the server that is to be asked first, if that server has an open connection with room for it.
+    /// False, without an effect, otherwise.
+    pub(in crate::serve) fn ask(&mut self, query_id: &QueryId) -> bool {
+        let pool = self.pools.of(&query_id.key);
+        if !pool.is_encrypted() || pool.id() != query_id.pool {
+            return false;
+        }
+        let now = Instant::now();
+        let Some(first) = pool.try_first(now) else {
+            return false;
+        };
+        let (over, server) = (first.server.transport(), first.server);
+        if !matches!(over, Transport::Tls | Transport::Https) {
+            return false;
+        }
+        let Some(room) = server.connections.room() else {
+            return false;
+        };
+        let dialect = server.dialect(now);
+        let mut query = OutgoingQuery::new(&query_id.key, dialect);
+        query.pad();
+        self.last += 1;
+        let (number, until) = (self.last, now + pool.timeout());
+        let handle = AttemptHandle::new(number, until, self.ends.clone());
+        let Some(place) = room.send(query, handle) else {
+            return false;
+        };
+        self.counters.bump(over.queries());
+        server.traffic.sent(false, 1);
+        let how = How {
+            over,
+            client: query_id.client,
+            dialect,
+        };
+        self.dues.push(Reverse((now + first.patience, number)));
+        self.open.insert(
+            number,
+            OpenAttempt {
+                query_id: query_id.clone(),
+                pool,
+                server,
+                how,
+                at: now,
+                until,
+                _place: place,
+                handed_over: false,
+            },
+        );
+        true
+    }
+
+    /// Waits for the end of an attempt, or for the time at which the resolver takes over. Can be cancelled without a loss.
+    pub(in crate::serve) async fn next(&mut self) -> AttemptEvent {
+        loop {
+            let due = self.dues.peek().map(|Reverse((at, _))| *at);
+            let late = async move {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let event = tokio::select! {
+                biased;
+                // The sender of this end is never dropped.
+                Some(end) = self.ended.recv() => self.end(end),
+                () = late => self.expire(),
+            };
+            if let Some(event) = event {
+                return event;
+            }
+        }
+    }
+
+    /// The queries that are still open, for the resolver.
+    pub(in crate::serve) fn drain(&mut self) -> Vec<QueryId> {
+        let open = self.open.drain().filter(|(_, open)| !open.handed_over);
+        open.map(|(_, open)| open.query_id).collect()
+    }
+
+    /// Hands over the attempt that is due first, or forgets it if it has been handed over; nothing if it has ended.
+    fn expire(&mut self) -> Option<AttemptEvent> {
+        let Reverse((_, number)) = self.dues.pop()?;
+        let late = self.open.get_mut(&number)?;
+        if std::mem::replace(&mut late.handed_over, true) {
+            self.open.remove(&number);
+            return None;
+        }
+        self.dues.push(Reverse((late.until, number)));
+        self.counters.bump(Count::UpstreamSlow);
+        late.server.traffic.timed_out();
+        Some(late.unfinished(false, None, None))
+    }
+
+    fn end(&mut self, AttemptEnd { number, outcome }: AttemptEnd) -> Option<AttemptEvent> {
+        let open = self.open.remove(&number)?;
+        if self.open.is_empty() {
+            self.dues.clear();
+        }
+        let event = match outcome {
+            Ok(Fate::Answered((bytes, fit))) => {
+                let now = Instant::now();
+                let took = now.saturating_duration_since(open.at);
+                self.counters.upstream_took(took);
+                open.server.traffic.took(took);
+                open.pool.try_answered(&open.server, took);
+                let sent = Sent {
+                    server: &open.server,
+                    how: open.how,
+                    key: &open.query_id.key,
+                    intake: &open.pool.intake,
+                    counters: &self.counters,
+                };
+                let received = Received {
+                    bytes: &bytes,
+                    fit,
+                    is_cut: is_cut(&bytes),
+                    at: now,
+                };
+                match sent.evaluate(received) {
+                    Evaluation::Answer(answer) if open.pool.intake.accepts(&answer) => {
+                        return Some(open.ended(Ending::Answered(answer)));
+                    }
+                    Evaluation::Answer(answer) => open.unfinished(true, Some(answer), None),
+                    Evaluation::Again(again) => open.unfinished(true, None, Some(again)),
+                    Evaluation::Garbage => open.unfinished(true, None, None),
+                }
+            }
+            Err(_) => open.unfinished(false, None, None),
+            Ok(Fate::Unsent) => open.ended(Ending::Lost),
+            Ok(Fate::Lost) => {
+                self.counters.bump(Count::UpstreamResent);
+                open.ended(Ending::Lost)
+            }
+        };
+        (!open.handed_over).then_some(event)
+    }
+}
