@@ -50,7 +50,8 @@ fn authority_of_numbers() -> SocketAddr {
                 continue;
             };
             let number = number_of(&question.name().to_lowercase().to_string());
-            let end = 12 + question.name().len() + 4;
+            let labels = question.name().iter().map(|label| label.len() + 1);
+            let end = 12 + labels.sum::<usize>() + 1 + 4;
             let mut answer = buffer[..end].to_vec();
             answer[2..12].copy_from_slice(&[0x85, 0x80, 0, 1, 0, 0, 0, 0, 0, 0]);
             if let Some(number) = number
