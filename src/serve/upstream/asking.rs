@@ -147,7 +147,10 @@ impl Pool {
                     return None;
                 }
                 let is_done = |place: usize| responded[place] || has_block && tried[place];
-                let next = plan.find(|&place| !(is_done(place) || waits_on_connection[place]))?;
+                let can_ask = |place: usize| !(is_done(place) || waits_on_connection[place]);
+                // While no server can be asked, the plan stays as it is: a query on a connection may yet fail.
+                (0..servers.len()).find(|&place| can_ask(place))?;
+                let next = plan.find(|&place| can_ask(place))?;
                 tried[next] = true;
                 waits_on_connection[next] = servers[next].is_encrypted();
                 let attempt = self.attempt(next, &servers[next], None, request);

@@ -39,6 +39,8 @@ enum Does {
     Sleeps,
     /// Loses the first so many datagrams, then answers.
     Loses(usize),
+    /// Breaks off the first so many queries after half a second, then answers.
+    BreaksOff(usize),
     /// Can't be reached.
     Away,
     /// No socket is free to ask it.
@@ -113,6 +115,10 @@ impl Connector for Script {
             Does::Cuts | Does::CutsWithin => (Ok(answer(0, 0)), 1),
             Does::CutsAll => (Ok(answer(0, 0x0200)), 1),
             Does::Garbles => (Ok(vec![0; 3]), 1),
+            Does::BreaksOff(n) if self.lost.fetch_add(1, Ordering::Relaxed) < n => {
+                (Err(ExchangeError::Unreachable), 500)
+            }
+            Does::BreaksOff(_) => (Ok(answer(0, 0)), 1),
             Does::Away => (Err(ExchangeError::Unreachable), 0),
             Does::Loses(n) if self.lost.fetch_add(1, Ordering::Relaxed) >= n => {
                 (Ok(answer(0, 0)), 1)

@@ -1,7 +1,9 @@
 //! The order in which servers are asked.
 
 use super::*;
+use crate::config::encryption::{Encryption, Pin, Protocol};
 use crate::config::selection::{Selection, Strategy};
+use crate::tls::client::{Authorities, TlsClient};
 
 fn with(strategy: Strategy, servers: &[Does]) -> (Arc<Pool>, Arc<Script>) {
     let (pool, script) = pool(servers);
@@ -96,4 +98,24 @@ async fn a_silent_server_beside_a_good_one_is_down_after_a_while_and_not_asked_i
     assert_eq!(asked(&script), [address(2)]);
     let first = pool.try_first(Instant::now()).expect("a single server");
     assert_eq!(first.server.address(), address(2), "a worker asks again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_that_waits_on_a_connection_is_asked_again_after_that_broke_off() {
+    let (pool, script) = pool(&[Does::BreaksOff(2)]);
+    let settings = Encryption {
+        protocol: Protocol::Tls,
+        name: None,
+        authorities: None,
+        pins: vec![Pin([0; 32])],
+    };
+    let ip = address(1).ip();
+    let tls = TlsClient::new(&settings, ip, &mut Authorities::default()).expect("a pin");
+    pool.replace(&[Target {
+        tls: Some(tls),
+        ..Target::plain(address(1), Dialect::FULL)
+    }]);
+    let (answer, took) = timed(&pool).await;
+    assert_eq!((answer, took), (Ok(0), Duration::from_millis(1001)));
+    assert_eq!(asked(&script).len(), 3);
 }
