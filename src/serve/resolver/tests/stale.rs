@@ -4,6 +4,8 @@ use std::net::UdpSocket;
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::rdata::opt::EdnsOption;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 use super::*;
 
