@@ -42,7 +42,7 @@ impl Received {
     pub(super) async fn too_long(&self) {
         tokio::time::sleep(CONNECTION_TIME).await;
         if self.is_lasting() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -70,10 +70,9 @@ impl TopSink {
 
     /// Forgets all clients, because they are shown in another form from now on.
     pub(super) fn forget_clients(&mut self) {
-        for window in [Some(&mut self.current), self.previous.as_mut()] {
-            if let Some(window) = window {
-                window.clients = Sketch::new(COUNTED);
-            }
+        let previous = self.previous.as_mut();
+        for window in previous.into_iter().chain([&mut self.current]) {
+            window.clients = Sketch::new(COUNTED);
         }
     }
 
