@@ -146,6 +146,10 @@ counts! {
     UpstreamTls = "upstream_tls_queries",
     /// Queries sent upstream by DNS over HTTPS.
     UpstreamHttps = "upstream_https_queries",
+    /// Queries sent upstream by DNS over QUIC.
+    UpstreamQuic = "upstream_quic_queries",
+    /// Queries sent upstream by DNS over HTTPS with HTTP/3.
+    UpstreamH3 = "upstream_h3_queries",
     /// TLS handshakes with upstream servers that were completed.
     UpstreamHandshakes = "upstream_tls_handshakes",
     /// TLS handshakes with upstream servers that failed, or took too long.

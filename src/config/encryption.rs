@@ -1,5 +1,5 @@
-//! How the connections to an upstream server are encrypted: `tls://ADDRESS#NAME`, `https://ADDRESS/PATH#NAME`, `ca-file`
-//! and `pin`.
+//! How the connections to an upstream server are encrypted: `tls://ADDRESS#NAME`, `https://ADDRESS/PATH#NAME`,
+//! `quic://ADDRESS#NAME`, `h3://ADDRESS/PATH#NAME`, `ca-file` and `pin`.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ use super::findings::{Findings, quote};
 use super::reader::At;
 use crate::names::typed;
 
-/// The port of DNS over TLS (RFC 7858).
+/// The port of DNS over TLS (RFC 7858), and of DNS over QUIC (RFC 9250).
 const TLS_PORT: u16 = 853;
 /// The port of DNS over HTTPS (RFC 8484).
 const HTTPS_PORT: u16 = 443;
@@ -31,6 +31,13 @@ pub enum Protocol {
         /// The path of the URL, with its query if it has one.
         path: String,
     },
+    /// DNS over QUIC (RFC 9250).
+    Quic,
+    /// DNS over HTTPS (RFC 8484) by HTTP/3.
+    H3 {
+        /// The path of the URL, with its query if it has one.
+        path: String,
+    },
 }
 
 impl Protocol {
@@ -39,15 +46,22 @@ impl Protocol {
         match self {
             Self::Tls => "tls",
             Self::Https { .. } => "https",
+            Self::Quic => "quic",
+            Self::H3 { .. } => "h3",
         }
     }
 
     /// The path of the server's URL; empty if the protocol has none.
     pub fn path(&self) -> &str {
         match self {
-            Self::Tls => "",
-            Self::Https { path } => path,
+            Self::Tls | Self::Quic => "",
+            Self::Https { path } | Self::H3 { path } => path,
         }
+    }
+
+    /// Whether the connections use QUIC, and so UDP.
+    pub fn is_over_quic(&self) -> bool {
+        matches!(self, Self::Quic | Self::H3 { .. })
     }
 }
 
@@ -82,7 +96,8 @@ impl fmt::Debug for Pin {
     }
 }
 
-/// Reads `tls://ADDRESS[:PORT][#NAME]` or `https://ADDRESS[:PORT][/PATH][#NAME]`; `None` if the text does not name an encrypted server.
+/// Reads `tls://ADDRESS[:PORT][#NAME]`, `https://ADDRESS[:PORT][/PATH][#NAME]`, or the same with `quic` or `h3`; `None` if
+/// the text does not name an encrypted server.
 ///
 /// # Errors
 /// The mistake and its correction, as those of [`ServerAddress`].
@@ -91,8 +106,13 @@ pub(super) fn parse(text: &str) -> Option<Result<(ServerAddress, Encryption), St
         return of_unbound(text).map(Err);
     };
     match scheme.to_ascii_lowercase().as_str() {
-        "tls" => Some(of_tls(rest)),
-        "https" => Some(of_https(rest)),
+        "tls" => Some(of_tls(rest, Protocol::Tls)),
+        "https" => Some(of_https(rest, |path| Protocol::Https { path })),
+        "quic" => Some(of_tls(rest, Protocol::Quic)),
+        "h3" => Some(of_https(rest, |path| Protocol::H3 { path })),
+        "doq" => Some(Err(format!(
+            "which is DNS over QUIC by another scheme: write \"quic://{rest}\""
+        ))),
         "dot" => Some(Err(format!(
             "which is DNS over TLS by another scheme: write \"tls://{rest}\""
         ))),
@@ -121,22 +141,27 @@ fn of_unbound(text: &str) -> Option<String> {
     ))
 }
 
-fn of_tls(rest: &str) -> Result<(ServerAddress, Encryption), String> {
+fn of_tls(rest: &str, protocol: Protocol) -> Result<(ServerAddress, Encryption), String> {
     let (place, name) = split_name(rest);
     let place = place.strip_suffix('/').unwrap_or(place);
-    server(place, name, Protocol::Tls, TLS_PORT)
+    server(place, name, protocol, TLS_PORT)
 }
 
-fn of_https(rest: &str) -> Result<(ServerAddress, Encryption), String> {
+fn of_https(
+    rest: &str,
+    protocol: impl FnOnce(String) -> Protocol,
+) -> Result<(ServerAddress, Encryption), String> {
     let (url, name) = split_name(rest);
     let (place, path) = match url.find('/') {
         Some(at) => url.split_at(at),
         None => (url, HTTPS_PATH),
     };
+    let protocol = protocol(path.to_owned());
     if let Some(bare) = path.strip_suffix("{?dns}") {
         let name = name.map_or_else(String::new, |name| format!("#{name}"));
+        let scheme = protocol.scheme();
         return Err(format!(
-            "which has the variable {{?dns}}, which queries by POST do not need: write \"https://{place}{bare}{name}\""
+            "which has the variable {{?dns}}, which queries by POST do not need: write \"{scheme}://{place}{bare}{name}\""
         ));
     }
     if !path.bytes().all(is_of_path) {
@@ -145,8 +170,7 @@ fn of_https(rest: &str) -> Result<(ServerAddress, Encryption), String> {
                 .to_owned(),
         );
     }
-    let path = path.to_owned();
-    server(place, name, Protocol::Https { path }, HTTPS_PORT)
+    server(place, name, protocol, HTTPS_PORT)
 }
 
 /// Splits off the name behind the `#`.

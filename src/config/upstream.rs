@@ -125,7 +125,7 @@ impl fmt::Display for NamedServer {
 impl FromStr for UpstreamServer {
     type Err = String;
 
-    /// Reads an address, `tls://ADDRESS#NAME`, or `https://ADDRESS/PATH#NAME`.
+    /// Reads an address, or the URL of an encrypted server, such as `tls://ADDRESS#NAME`.
     ///
     /// # Errors
     /// Those of [`ServerAddress`].

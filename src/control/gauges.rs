@@ -155,7 +155,7 @@ pub struct UpstreamStatus {
     /// Whether it is asked by encrypted connections alone.
     #[serde(default)]
     pub encrypted: bool,
-    /// How it is asked first: `udp`, `tls` or `https`.
+    /// How it is asked first: `udp`, `tls`, `https`, `quic` or `h3`.
     #[serde(default)]
     pub transport: String,
     /// Why no connection to it can be established or used; `None` once one can.
@@ -195,7 +195,10 @@ impl UpstreamStatus {
                 "http_status" => format!("{answers} with a status of HTTP other than 200"),
                 "http_content" => format!("{answers} of HTTP without a DNS message"),
                 "http_protocol" => {
-                    format!("{answers} that broke off or against the rules of HTTP/2")
+                    format!("{answers} that broke off or against the rules of HTTP")
+                }
+                "quic_protocol" => {
+                    format!("{answers} that broke off or against the rules of DNS over QUIC")
                 }
                 "unasked" => format!("{answers} to queries that it was not asked"),
                 tls if tls.starts_with("tls_") => {

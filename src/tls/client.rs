@@ -6,7 +6,7 @@
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
@@ -20,6 +20,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    version,
 };
 
 use super::fault::OtherKey;
@@ -31,6 +32,8 @@ fn alpn(protocol: &Protocol) -> &'static [u8] {
     match protocol {
         Protocol::Tls => b"dot",
         Protocol::Https { .. } => b"h2",
+        Protocol::Quic => b"doq",
+        Protocol::H3 { .. } => b"h3",
     }
 }
 
@@ -43,6 +46,7 @@ pub struct TlsClient {
     authorities: [u8; 32],
     name: ServerName<'static>,
     config: Arc<ClientConfig>,
+    verifier: Arc<Verifier>,
 }
 
 impl PartialEq for TlsClient {
@@ -118,16 +122,21 @@ impl TlsClient {
                 Some(verifier.build().map_err(|error| library(&error))?)
             }
         };
-        let verifier = Verifier {
+        let verifier = Arc::new(Verifier {
             by_authority,
             pins: settings.pins.clone(),
             algorithms: provider.signature_verification_algorithms,
-        };
+            refusal: Mutex::default(),
+        });
         let builder = ClientConfig::builder_with_provider(provider);
-        // TLS 1.2 and 1.3 (RFC 8310, section 9).
-        let builder = builder.with_safe_default_protocol_versions();
+        let builder = match settings.protocol.is_over_quic() {
+            // RFC 9001, section 4.2.
+            true => builder.with_protocol_versions(&[&version::TLS13]),
+            // TLS 1.2 and 1.3 (RFC 8310, section 9).
+            false => builder.with_safe_default_protocol_versions(),
+        };
         let builder = builder.map_err(|error| library(&error))?.dangerous();
-        let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
+        let builder = builder.with_custom_certificate_verifier(Arc::clone(&verifier) as _);
         let mut config = builder.with_no_client_auth();
         config.alpn_protocols = vec![alpn(&settings.protocol).to_vec()];
         Ok(Self {
@@ -135,6 +144,7 @@ impl TlsClient {
             authorities: digest,
             name,
             config: Arc::new(config),
+            verifier,
         })
     }
 
@@ -157,8 +167,18 @@ impl TlsClient {
     pub(crate) fn is_spoken_by(&self, connection: &ClientConnection) -> bool {
         match self.protocol() {
             Protocol::Tls => true,
-            of_http @ Protocol::Https { .. } => connection.alpn_protocol() == Some(alpn(of_http)),
+            other => connection.alpn_protocol() == Some(alpn(other)),
         }
+    }
+
+    /// For QUIC, which does the handshake itself.
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// Why the server's certificate was refused last, since this was called the last time.
+    pub(crate) fn last_refusal(&self) -> Option<Error> {
+        self.verifier.refusal().take()
     }
 
     pub(crate) fn connector(&self) -> TlsConnector {
@@ -172,10 +192,16 @@ struct Verifier {
     by_authority: Option<Arc<WebPkiServerVerifier>>,
     pins: Vec<Pin>,
     algorithms: WebPkiSupportedAlgorithms,
+    /// Why the last certificate was refused.
+    refusal: Mutex<Option<Error>>,
 }
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
+impl Verifier {
+    fn refusal(&self) -> MutexGuard<'_, Option<Error>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn verify(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -194,6 +220,21 @@ impl ServerCertVerifier for Verifier {
             true => Ok(ServerCertVerified::assertion()),
             false => Err(OtherKey(BASE64.encode(&digest)).into()),
         }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.verify(end_entity, intermediates, server_name, ocsp_response, now);
+        *self.refusal() = verified.as_ref().err().cloned();
+        verified
     }
 
     fn verify_tls12_signature(

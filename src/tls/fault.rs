@@ -46,6 +46,8 @@ pub(crate) fn other_protocol(protocol: &Protocol) -> &'static str {
         Protocol::Https { .. } => {
             "it does not offer HTTP/2 at this port, and DNS over HTTPS is asked by HTTP/2 only"
         }
+        Protocol::Quic => "it does not offer DNS over QUIC at this port",
+        Protocol::H3 { .. } => "it does not offer HTTP/3 at this port",
     }
 }
 

@@ -172,6 +172,7 @@ fn number<'n>(root: &'n Node, path: &[&str]) -> Option<(&'n Node, i64)> {
 }
 
 fn import_upstreams(root: &Node, draft: &mut Draft) {
+    let bootstrap: Vec<_> = root.items_at(&["dns", "bootstrap_dns"]).iter().collect();
     for item in root.items_at(&["dns", "upstream_dns"]) {
         let text = item.text().unwrap_or_default().trim();
         if text.is_empty() || text.starts_with('#') {
@@ -182,14 +183,12 @@ fn import_upstreams(root: &Node, draft: &mut Draft) {
             .and_then(|text| text.split_once("/]"))
         {
             Some((zones, targets)) => forward(zones, targets, item, draft),
-            None => match server(text) {
-                Ok(server) => draft.push("upstream", "servers", server, &item.line),
-                Err(why) => draft.leave(
-                    &item.line,
-                    format!("dns.upstream_dns {}", without_path(text)),
-                    why,
-                ),
-            },
+            None => {
+                if let Err(why) = servers::upstream(text, &bootstrap, &item.line, draft) {
+                    let shown = format!("dns.upstream_dns {}", without_path(text));
+                    draft.leave(&item.line, shown, why);
+                }
+            }
         }
     }
     if let Some(node) = root.at(&["dns", "upstream_timeout"])

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::bind_syntax::Statement;
 use super::draft::{Draft, SourceLine};
+use super::encrypted::ENCRYPTED;
 use super::folder::Folder;
 use super::servers::{self, server};
 use crate::names::typed;
@@ -339,7 +340,7 @@ fn listen(option: &Statement, draft: &mut Draft) {
 /// An address with an optional port: `192.0.2.1 port 5300`.
 pub(super) fn forwarder(item: &Statement) -> Result<String, String> {
     if item.after("tls").is_some() {
-        return Err(servers::ENCRYPTED.to_owned());
+        return Err(ENCRYPTED.to_owned());
     }
     match item.after("port") {
         Some(port) => server(&format!("{}#{port}", item.word(0))),

@@ -203,6 +203,12 @@ fn import_ports(root: &Node, first: &SourceLine, draft: &mut Draft) {
 }
 
 fn import_upstreams(root: &Node, draft: &mut Draft) {
+    // A server alone, several, or each with the addresses of its name.
+    let bootstrap = root.items_at(&["bootstrapDns"]);
+    let bootstrap: Vec<_> = bootstrap
+        .iter()
+        .map(|node| node.at(&["upstream"]).unwrap_or(node))
+        .collect();
     let groups = root.entries_at(&["upstreams", "groups"]).iter();
     // Before version 0.22.
     let groups = groups.chain(root.entries_at(&["upstream"]));
@@ -216,9 +222,9 @@ fn import_upstreams(root: &Node, draft: &mut Draft) {
             continue;
         }
         for item in servers.items() {
-            match server(item.text().unwrap_or_default()) {
-                Ok(server) => draft.push("upstream", "servers", server, &item.line),
-                Err(why) => draft.leave(&item.line, "an upstream server of the group default", why),
+            let text = item.text().unwrap_or_default();
+            if let Err(why) = servers::upstream(text, &bootstrap, &item.line, draft) {
+                draft.leave(&item.line, "an upstream server of the group default", why);
             }
         }
     }

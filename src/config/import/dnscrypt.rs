@@ -5,10 +5,11 @@ use std::path::Path;
 
 use super::dnscrypt_keys::KEYS;
 use super::draft::{Draft, SourceLine};
+use super::encrypted::ENCRYPTED;
 use super::error::ImportError;
 use super::folder::{Folder, ReadFile};
 use super::option_line::without_comment;
-use super::servers::{self, ENCRYPTED, server};
+use super::servers::{self, server};
 use super::tree::{self, Node};
 use crate::names::typed;
 

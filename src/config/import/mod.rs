@@ -18,6 +18,7 @@ mod draft;
 mod draft_names;
 mod draft_parts;
 mod duration;
+mod encrypted;
 mod error;
 mod folder;
 mod hosts;

@@ -4,22 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::draft::Draft;
+use super::draft::{Draft, SourceLine};
+use super::encrypted::{NAMED, encrypted, named_server};
 use super::tree::Node;
-
-/// Why encrypted servers do not carry over.
-pub(super) const ENCRYPTED: &str = "encrypted upstreams are not available yet: put the plain address of a server, or of a \
-                                    local proxy such as dnscrypt-proxy, into [upstream] servers";
-/// Why servers that are named do not carry over.
-const NAMED: &str =
-    "upstream servers are addresses: put the address of this name into [upstream] servers";
 
 /// Prefixes of servers that are asked in plain DNS.
 const PLAIN: &[&str] = &["udp://", "tcp://", "tcp+udp:", "udp:", "tcp:"];
-/// Prefixes of servers that are asked over an encrypted transport.
-const SECURE: &[&str] = &[
-    "tls://", "https://", "h3://", "quic://", "sdns://", "tcp-tls:", "https:", "h3:", "quic:",
-];
 /// Why a link-local address without its interface does not carry over.
 const WITHOUT_LINK: &str = "a link-local address is another server on each link: put it into [upstream] servers with its \
                             interface, as in \"fe80::1%eth0\"";
@@ -27,14 +17,14 @@ const WITHOUT_LINK: &str = "a link-local address is another server on each link:
 /// The length in bits of the prefix of IPv4 addresses in IPv6 form.
 const MAPPED: u8 = 96;
 
-/// A server in plain DNS, as this server's configuration writes it.
+/// A server with an address, as this server's configuration writes it.
 ///
 /// # Errors
 /// Why the server does not carry over.
 pub(super) fn server(text: &str) -> Result<String, String> {
     let text = text.trim();
-    if SECURE.iter().any(|prefix| text.starts_with(prefix)) {
-        return Err(ENCRYPTED.to_owned());
+    if let Some(encrypted) = encrypted(text) {
+        return encrypted;
     }
     let plain = PLAIN
         .iter()
@@ -63,6 +53,40 @@ pub(super) fn server(text: &str) -> Result<String, String> {
         IpAddr::V6(_) if zone.is_empty() => Err(WITHOUT_LINK.to_owned()),
         IpAddr::V6(address) => Ok(format!("[{address}{zone}]:{port}")),
     }
+}
+
+/// A server of `[upstream]`. One that is given by name carries over if servers are given that find its address: those that
+/// are asked in clear carry over as `bootstrap`.
+///
+/// # Errors
+/// Why it does not carry over.
+pub(super) fn upstream(
+    text: &str,
+    bootstrap: &[&Node],
+    line: &SourceLine,
+    draft: &mut Draft,
+) -> Result<(), String> {
+    let found = match server(text) {
+        Ok(server) => server,
+        Err(why) => {
+            let finders = bootstrap.iter().filter_map(|node| {
+                let text = node.text()?;
+                let plain = server(text).ok().filter(|server| !server.contains("://"));
+                Some((plain?, &node.line))
+            });
+            let finders: Vec<_> = finders.collect();
+            let named = named_server(text.trim());
+            let Some(named) = named.filter(|_| !finders.is_empty()) else {
+                return Err(why);
+            };
+            for (finder, line) in finders {
+                draft.push("upstream", "bootstrap", finder, line);
+            }
+            named
+        }
+    };
+    draft.push("upstream", "servers", found, line);
+    Ok(())
 }
 
 /// Splits host and port, which may be joined by `#`, `@` or `:`. The text behind another `#` or `@` (a TLS name, an
@@ -171,15 +195,7 @@ mod tests {
         ] {
             assert_eq!(server(text).as_deref(), Ok(expected), "{text}");
         }
-        for text in [
-            "tls://1.1.1.1",
-            "https://dns.example/q",
-            "tcp-tls:1.1.1.1:853",
-            "sdns://AQ",
-            "quic:dns.example",
-        ] {
-            assert_eq!(server(text), Err(ENCRYPTED.to_owned()), "{text}");
-        }
+        assert_eq!(server("tls://1.1.1.1").as_deref(), Ok("tls://1.1.1.1"));
         assert!(server("dns.example").is_err());
         assert!(server("0.0.0.0").is_err());
         assert_eq!(server("fe80::1"), Err(WITHOUT_LINK.to_owned()));

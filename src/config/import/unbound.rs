@@ -6,9 +6,10 @@ use ipnet::IpNet;
 
 use super::bind_acl::without;
 use super::draft::{Draft, LOOPBACK, SourceLine};
+use super::encrypted;
 use super::folder::{Folder, ReadFile, absolute};
 use super::list_urls;
-use super::servers::{self, ENCRYPTED, server};
+use super::servers::{self, server};
 use super::unbound_settings::other_setting;
 use super::unbound_syntax::{Attribute, Clause, read};
 use super::unbound_zones::LocalZones;
@@ -257,7 +258,7 @@ fn forward_zone(clause: &Clause, kind: &str, all_encrypted: bool, draft: &mut Dr
         match attribute.key.strip_prefix(kind) {
             Some("-addr") => {
                 let server = match is_encrypted {
-                    true => Err(ENCRYPTED.to_owned()),
+                    true => encrypted::of_unbound(attribute.value()),
                     false => server(attribute.value()),
                 };
                 match server {

@@ -93,7 +93,7 @@ pub(super) fn write(plane: &PlaneState, writer: &mut Writer<'_>) -> fmt::Result 
     });
     writer.counters(
         "upstream_queries",
-        "Queries sent to a server by UDP and over connections (tcp, tls, https), retries included.",
+        "Queries sent to a server by UDP and over connections (tcp, tls, https, quic, h3), retries included.",
         None,
         sent,
     )?;

@@ -65,7 +65,7 @@ impl Connector for Network {
         let mut dialect = how.dialect;
         dialect.random_case &= how.over == Transport::Udp;
         let mut query = OutgoingQuery::new(key, dialect);
-        if matches!(how.over, Transport::Tls | Transport::Https) {
+        if how.over.is_encrypted() {
             query.pad();
         }
         let (server, counters) = (Arc::clone(server), Arc::clone(&self.counters));
@@ -84,7 +84,11 @@ impl Connector for Network {
                         Err(_) => Err(ExchangeError::Timeout),
                     }
                 }
-                Transport::Tcp | Transport::Tls | Transport::Https => {
+                Transport::Tcp
+                | Transport::Tls
+                | Transport::Https
+                | Transport::Quic
+                | Transport::H3 => {
                     let peer = server.peer(&counters);
                     let connections = &server.connections;
                     let reply = connections.exchange(&peer, how.client, query, deadline, &places);

@@ -16,6 +16,10 @@ pub enum Transport {
     Tls,
     /// The same with HTTP/2 (RFC 8484).
     Https,
+    /// A connection over QUIC that is shared and kept open (RFC 9250).
+    Quic,
+    /// The same with HTTP/3 (RFC 8484).
+    H3,
 }
 
 impl Transport {
@@ -23,7 +27,7 @@ impl Transport {
     pub fn is_encrypted(self) -> bool {
         match self {
             Self::Udp | Self::Tcp => false,
-            Self::Tls | Self::Https => true,
+            Self::Tls | Self::Https | Self::Quic | Self::H3 => true,
         }
     }
 
@@ -34,6 +38,8 @@ impl Transport {
             Self::Tcp => Count::UpstreamTcp,
             Self::Tls => Count::UpstreamTls,
             Self::Https => Count::UpstreamHttps,
+            Self::Quic => Count::UpstreamQuic,
+            Self::H3 => Count::UpstreamH3,
         }
     }
 
@@ -44,6 +50,8 @@ impl Transport {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Https => "https",
+            Self::Quic => "quic",
+            Self::H3 => "h3",
         }
     }
 }

@@ -24,6 +24,8 @@ pub(super) enum Failure {
     HttpContent,
     /// It reset a request, or broke the protocol of HTTP.
     HttpProtocol,
+    /// It reset the stream of a query, or broke the protocol of DNS over QUIC.
+    QuicProtocol,
     /// An encrypted connection was not established.
     Tls(TlsFault),
     /// The same because the handshake took too long.
@@ -31,7 +33,7 @@ pub(super) enum Failure {
 }
 
 /// The kinds that are counted, by name.
-const KINDS: [&str; 18] = [
+const KINDS: [&str; 19] = [
     "FORMERR",
     "SERVFAIL",
     "NOTIMP",
@@ -42,6 +44,7 @@ const KINDS: [&str; 18] = [
     "http_status",
     "http_content",
     "http_protocol",
+    "quic_protocol",
     "tls_name",
     "tls_authority",
     "tls_dates",
@@ -70,14 +73,15 @@ impl Failure {
             Self::HttpStatus => 7,
             Self::HttpContent => 8,
             Self::HttpProtocol => 9,
-            Self::Tls(TlsFault::Name) => 10,
-            Self::Tls(TlsFault::Authority) => 11,
-            Self::Tls(TlsFault::Dates) => 12,
-            Self::Tls(TlsFault::Pin) => 13,
-            Self::Tls(TlsFault::Certificate) => 14,
-            Self::Tls(TlsFault::Protocol) => 15,
-            Self::Tls(TlsFault::Handshake) => 16,
-            Self::TlsTimeout => 17,
+            Self::QuicProtocol => 10,
+            Self::Tls(TlsFault::Name) => 11,
+            Self::Tls(TlsFault::Authority) => 12,
+            Self::Tls(TlsFault::Dates) => 13,
+            Self::Tls(TlsFault::Pin) => 14,
+            Self::Tls(TlsFault::Certificate) => 15,
+            Self::Tls(TlsFault::Protocol) => 16,
+            Self::Tls(TlsFault::Handshake) => 17,
+            Self::TlsTimeout => 18,
         }
     }
 }

@@ -128,6 +128,8 @@ impl Server {
             None => Transport::Udp,
             Some(Protocol::Tls) => Transport::Tls,
             Some(Protocol::Https { .. }) => Transport::Https,
+            Some(Protocol::Quic) => Transport::Quic,
+            Some(Protocol::H3 { .. }) => Transport::H3,
         }
     }
 

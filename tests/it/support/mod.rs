@@ -10,6 +10,7 @@ pub(crate) mod peers;
 pub(crate) mod policy;
 pub(crate) mod port;
 pub(crate) mod primary;
+pub(crate) mod quic;
 pub(crate) mod random;
 pub(crate) mod server;
 pub(crate) mod signer;

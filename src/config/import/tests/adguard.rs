@@ -90,7 +90,11 @@ fn lists_rules_rewrites_and_servers_carry_over() {
         r#"["192.168.1.2:53"]"#
     );
     assert_eq!(value(&imported, "server", "allow"), r#"["192.168.1.0/24"]"#);
-    assert_eq!(value(&imported, "upstream", "servers"), r#"["9.9.9.9"]"#);
+    assert_eq!(
+        value(&imported, "upstream", "servers"),
+        r#"["9.9.9.9", "https://dns10.quad9.net/dns-query"]"#
+    );
+    assert_eq!(value(&imported, "upstream", "bootstrap"), r#"["9.9.9.10"]"#);
     assert_eq!(value(&imported, "block", "action"), r#""sinkhole""#);
     assert_eq!(
         value(&imported, "block", "sinkhole"),
@@ -133,7 +137,6 @@ fn what_has_no_counterpart_is_reported_without_passwords() {
         left(&imported),
         [
             (20, "dns.allowed_clients"),
-            (14, "dns.upstream_dns https://dns10.quad9.net"),
             (33, "list off"),
             (37, "list private"),
             (49, "||games.example^$client=kids"),

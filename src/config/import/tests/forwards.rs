@@ -61,9 +61,10 @@ fn a_zone_none_of_whose_servers_carries_over_is_reported() {
     }
     let text = "no-resolv\nno-hosts\nserver=9.9.9.9\nserver=/corp.example/dns.corp.example\n";
     assert_lost(Tool::Dnsmasq, "dnsmasq.conf", text, &[4]);
-    let text = "dns:\n  upstream_dns:\n    - 9.9.9.9\n    - '[/corp.example/]tls://10.0.0.1'\n";
+    let text =
+        "dns:\n  upstream_dns:\n    - 9.9.9.9\n    - '[/corp.example/]tls://dns.corp.example'\n";
     assert_lost(Tool::Adguard, "AdGuardHome.yaml", text, &[4]);
-    let text = "conditional:\n  mapping:\n    corp.example: tcp-tls:10.0.0.1:853\n";
+    let text = "conditional:\n  mapping:\n    corp.example: tcp-tls:dns.corp.example:853\n";
     assert_lost(Tool::Blocky, "config.yml", text, &[3]);
     let text = "server_names = []\nforwarding_rules = 'forwarding.txt'\n";
     assert_lost(Tool::DnscryptProxy, "dnscrypt-proxy.toml", text, &[1]);
@@ -159,4 +160,71 @@ fn a_lost_zone_within_a_forwarded_one_names_where_its_names_go() {
         reason.contains("sent to the servers of zone zone.example"),
         "{reason}"
     );
+}
+
+#[test]
+fn encrypted_servers_of_zones_carry_over_with_their_names() {
+    let unbound = "\
+forward-zone:
+  name: corp.example
+  forward-tls-upstream: yes
+  forward-addr: 10.0.0.1@853#dns.corp.example
+  forward-addr: 10.0.0.2@853
+";
+    let adguard = "dns:\n  upstream_dns:\n    - 9.9.9.9\n    - '[/corp.example/]tls://10.0.0.1'\n";
+    let blocky =
+        "conditional:\n  mapping:\n    corp.example: tcp-tls:10.0.0.1:853#dns.corp.example\n";
+    for (tool, name, text, expected) in [
+        (
+            Tool::Unbound,
+            "unbound.conf",
+            unbound,
+            "tls://10.0.0.1:853#dns.corp.example",
+        ),
+        (Tool::Adguard, "AdGuardHome.yaml", adguard, "tls://10.0.0.1"),
+        (
+            Tool::Blocky,
+            "config.yml",
+            blocky,
+            "tls://10.0.0.1:853#dns.corp.example",
+        ),
+    ] {
+        let imported = imported(tool, &[(name, text)]);
+        assert_eq!(
+            sections(&imported, "[[forward]]"),
+            [format!(
+                "zone = \"corp.example\"; servers = [\"{expected}\"]"
+            )]
+        );
+        if tool == Tool::Unbound {
+            // Unbound does not verify the one without a name.
+            let found = left(&imported);
+            let lost = (5, "forward-addr: 10.0.0.2@853");
+            assert!(found.contains(&lost), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn encrypted_servers_by_name_carry_over_with_the_servers_that_find_them() {
+    let text = "\
+bootstrapDns:
+  - upstream: tcp+udp:9.9.9.10
+  - https://1.1.1.1/dns-query
+upstreams:
+  groups:
+    default:
+      - tcp-tls:fdns1.dismail.de:853
+      - https:dns.example/dns-query
+      - quic:94.140.14.14
+      - sdns://AQ
+";
+    let imported = imported(Tool::Blocky, &[("config.yml", text)]);
+    let value = |key| super::value(&imported, "upstream", key);
+    let expected = "[\"tls://fdns1.dismail.de:853\", \"https://dns.example/dns-query\", \"quic://94.140.14.14\"]";
+    assert_eq!(value("servers"), expected);
+    assert_eq!(value("bootstrap"), "[\"9.9.9.10\"]");
+    let found = left(&imported);
+    let stamp = (10, "an upstream server of the group default");
+    assert!(found.contains(&stamp), "{found:?}");
 }

@@ -157,7 +157,7 @@ fn recursion_encryption_and_views_are_reported_with_their_lines() {
         ),
         (
             "unbound.conf.d/dot.conf",
-            "forward-zone:\n  name: \"corp.example\"\n  forward-tls-upstream: yes\n  forward-addr: 10.0.0.1@853#x\n",
+            "forward-zone:\n  name: \"corp.example\"\n  forward-tls-upstream: yes\n  forward-addr: 10.0.0.1@853\n",
         ),
         (
             "unbound.conf.d/root.conf",
@@ -168,7 +168,7 @@ fn recursion_encryption_and_views_are_reported_with_their_lines() {
     let expected = [
         (2, "auto-trust-anchor-file"),
         (3, "unheard-of"),
-        (4, "forward-addr: 10.0.0.1@853#x"),
+        (4, "forward-addr: 10.0.0.1@853"),
         (2, "view"),
         (1, "recursion"),
         (1, "zone corp.example"),

@@ -15,6 +15,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::https;
 use super::peer::{Peer, Stream};
+use super::quic;
 use super::state::{ConnectionState, PIPELINE, Request};
 use super::waiter::{AttemptHandle, Fate, Outcome, Waiter};
 use crate::serve::upstream::exchange::ExchangeError;
@@ -40,6 +41,16 @@ pub(super) struct Connection {
 impl Connection {
     /// Opens a connection.
     pub(super) async fn open(peer: &Peer, deadline: Instant) -> Result<Self, ExchangeError> {
+        if let Some(tls) = peer
+            .tls
+            .as_ref()
+            .filter(|tls| tls.protocol().is_over_quic())
+        {
+            let (requests, queue) = mpsc::channel(PIPELINE);
+            let state = Arc::new(ConnectionState::new(peer));
+            quic::start(peer, tls, Arc::clone(&state), queue, TLS_IDLE, deadline).await?;
+            return Ok(Self { requests, state });
+        }
         let stream = peer.open(deadline).await?;
         match peer.endpoint()? {
             Some(endpoint) => Ok(Self::over_http(stream, endpoint, peer)),

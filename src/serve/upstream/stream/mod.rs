@@ -1,4 +1,5 @@
-//! Connections to one upstream server, over TCP, TLS or HTTPS: shared, kept and replaced (RFC 7766, RFC 7858, RFC 8484).
+//! Connections to one upstream server, over TCP, TLS, HTTPS or QUIC: shared, kept and replaced (RFC 7766, RFC 7858, RFC 8484,
+//! RFC 9250).
 //!
 //! A response is matched to its query by ID and question section. Its records are not read here, so a malformed
 //! record does not affect other queries on the connection.
@@ -7,6 +8,7 @@ mod connection;
 mod https;
 mod opening;
 pub(super) mod peer;
+mod quic;
 mod state;
 pub(super) mod waiter;
 

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::config::encryption::Protocol;
 use crate::serve::upstream::exchange::{ExchangeError, error_of};
 use crate::serve::upstream::failures::{Failure, Failures};
 use crate::serve::upstream::http::Endpoint;
@@ -81,7 +82,11 @@ impl Peer {
         let tls = self.tls.as_ref();
         let of_http = tls.filter(|tls| !tls.protocol().path().is_empty());
         let endpoint = of_http.map(|tls| {
-            let endpoint = Endpoint::new(tls.settings(), self.address, Version::HTTP_2);
+            let version = match tls.protocol() {
+                Protocol::H3 { .. } => Version::HTTP_3,
+                _ => Version::HTTP_2,
+            };
+            let endpoint = Endpoint::new(tls.settings(), self.address, version);
             endpoint.map_err(|error| {
                 self.fail(
                     Failure::HttpProtocol,
@@ -105,7 +110,8 @@ impl Peer {
         Ok(stream)
     }
 
-    fn fail(&self, failure: Failure, problem: String) {
+    /// Records that a connection was not established.
+    pub(super) fn fail(&self, failure: Failure, problem: String) {
         self.counters.bump(Count::UpstreamHandshakesFailed);
         self.failures.not_connected(Some(failure), problem);
     }
