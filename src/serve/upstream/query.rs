@@ -46,7 +46,7 @@ impl SentQuery {
 
 /// A query and its bytes.
 #[derive(Clone, Debug)]
-pub(super) struct OutgoingQuery {
+pub(in crate::serve) struct OutgoingQuery {
     pub(super) bytes: Vec<u8>,
     pub(super) sent: SentQuery,
 }

@@ -129,7 +129,7 @@ impl Connection {
 }
 
 /// Room for one query on a connection.
-pub(in crate::serve::upstream) struct Room {
+pub(in crate::serve) struct Room {
     connection: Connection,
     place: OwnedSemaphorePermit,
 }
@@ -137,7 +137,7 @@ pub(in crate::serve::upstream) struct Room {
 impl Room {
     /// Sends a query whose end is reported by `attempt`. Returns the place that it takes until then; `None` if the
     /// connection has just ended.
-    pub(in crate::serve::upstream) fn send(
+    pub(in crate::serve) fn send(
         self,
         query: OutgoingQuery,
         attempt: AttemptHandle,

@@ -7,10 +7,10 @@ use crate::serve::upstream::exchange::ExchangeError;
 use crate::wire::ask::Fit;
 
 /// A response, and how it fits its query.
-pub(in crate::serve::upstream) type Response = (Vec<u8>, Fit);
+pub(in crate::serve) type Response = (Vec<u8>, Fit);
 
 /// What became of a query on one connection.
-pub(in crate::serve::upstream) enum Fate {
+pub(in crate::serve) enum Fate {
     /// It was answered.
     Answered(Response),
     /// The connection ended before the response came.
@@ -20,18 +20,18 @@ pub(in crate::serve::upstream) enum Fate {
 }
 
 /// What became of a query on one connection, or why it failed.
-pub(in crate::serve::upstream) type Outcome = Result<Fate, ExchangeError>;
+pub(in crate::serve) type Outcome = Result<Fate, ExchangeError>;
 
 /// The end of a first attempt.
-pub(in crate::serve::upstream) struct AttemptEnd {
+pub(in crate::serve) struct AttemptEnd {
     /// Its number.
-    pub(in crate::serve::upstream) number: u64,
+    pub(in crate::serve) number: u64,
     /// What became of its query.
-    pub(in crate::serve::upstream) outcome: Outcome,
+    pub(in crate::serve) outcome: Outcome,
 }
 
 /// Reports the end of a first attempt, at the latest when it is dropped.
-pub(in crate::serve::upstream) struct AttemptHandle {
+pub(in crate::serve) struct AttemptHandle {
     number: u64,
     /// When nobody waits for the answer any more.
     until: Instant,
@@ -40,7 +40,7 @@ pub(in crate::serve::upstream) struct AttemptHandle {
 }
 
 impl AttemptHandle {
-    pub(in crate::serve::upstream) fn new(
+    pub(in crate::serve) fn new(
         number: u64,
         until: Instant,
         ends: mpsc::UnboundedSender<AttemptEnd>,
