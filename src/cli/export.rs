@@ -146,7 +146,10 @@ fn new_file(path: &Path) -> Result<NewFile, DurableError> {
 /// The failure. If the server rejected the request as it has no such rules in force, the reason is that of its status.
 fn explained(failure: Failure, sockets: &[PathBuf], source: &str) -> Failure {
     let is_rejected = match &failure {
-        Failure::Other(error) => matches!(error.downcast_ref(), Some(ClientError::Said { .. })),
+        Failure::Other(error) => matches!(
+            error.downcast_ref(),
+            Some(ClientError::Said { .. } | ClientError::Ending { .. })
+        ),
         _ => false,
     };
     let Some(status) = is_rejected.then(|| zones::status(sockets).ok()).flatten() else {

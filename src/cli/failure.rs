@@ -36,7 +36,9 @@ impl Failure {
             Self::Code(code) => ExitCode::from(*code),
             Self::Other(error) => match error.downcast_ref() {
                 // `Said`: a server was asked, and answered with an error. `None`: the error is not about a server.
-                None | Some(ClientError::Said { .. }) => ExitCode::FAILURE,
+                None | Some(ClientError::Said { .. } | ClientError::Ending { .. }) => {
+                    ExitCode::FAILURE
+                }
                 Some(_) => ExitCode::from(NO_SERVER),
             },
             Self::Config(_) | Self::Reported => ExitCode::FAILURE,

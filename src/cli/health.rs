@@ -81,6 +81,7 @@ fn level(error: &ClientError) -> Level {
         ClientError::Absent { .. }
         | ClientError::Silent { .. }
         | ClientError::Broken { .. }
+        | ClientError::Ending { .. }
         | ClientError::Said { .. } => Level::Critical,
         ClientError::Denied { .. }
         | ClientError::Untrusted { .. }

@@ -30,6 +30,7 @@ mod server;
 mod status;
 mod tail;
 mod top;
+mod upgrade;
 mod usage;
 mod why;
 mod zones;
@@ -174,6 +175,13 @@ enum Verb {
     /// and the reason is printed. Changed keys that wait for a restart are printed, and do not change the exit code.
     /// Exit code 4 when no server could be asked.
     Reload(reload::ReloadArgs),
+    /// Replace a running server by a new process of the program on the disk, without a lost query.
+    ///
+    /// The running server starts that program as it was started itself, passes on its sockets, its open TCP connections and its
+    /// state, and ends once the new process answers. Checks the configuration first. Exit code 0 when the new process
+    /// serves, 1 when the running one goes on, with the reason; 3 when it is of a version that can only be restarted, 4 when no
+    /// server could be asked. Only the server's user and root may do this.
+    Upgrade(upgrade::UpgradeArgs),
     /// Roll back to the lists of an earlier generation, and hold them.
     ///
     /// Newer states of the lists are not put in force until the lists are released. Orders and exceptions are not
@@ -248,7 +256,7 @@ impl Verb {
             | Self::Log(_)
             | Self::Health(_)
             | Self::Publish(_) => Need::Socket,
-            Self::Check(_) | Self::Why(_) => Need::AsServer,
+            Self::Check(_) | Self::Why(_) | Self::Upgrade(_) => Need::AsServer,
         }
     }
 
@@ -258,6 +266,7 @@ impl Verb {
             Self::Why(args) => args.control(),
             Self::Order(args) => args.control(),
             Self::List(args) => args.control(),
+            Self::Upgrade(args) => args.control(),
             _ => ControlArgs::default(),
         }
     }
@@ -292,6 +301,7 @@ pub fn main() -> ExitCode {
         Verb::Log(args) => log::run(config, &args, &mut out),
         Verb::Health(args) => health::run(config, &args, &mut out),
         Verb::Reload(args) => reload::run(config, &args, &mut out),
+        Verb::Upgrade(args) => upgrade::run(config, &args, &mut out),
         Verb::Rollback(args) => rollback::run(config, &args, &mut out),
         Verb::Pause(args) => pause::pause(config, &args, &mut out),
         Verb::Resume(args) => pause::resume(config, &args, &mut out),

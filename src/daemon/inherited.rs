@@ -179,6 +179,17 @@ impl Inherited {
         }
     }
 
+    /// These sockets, or the `others` if there are none.
+    pub(super) fn or(self, others: Self) -> Self {
+        let is_empty = self.tcp.is_empty() && self.udp.is_empty() && self.control.is_empty();
+        if is_empty { others } else { self }
+    }
+
+    /// Whether there is a control socket that was not taken.
+    pub(super) fn has_control(&self) -> bool {
+        !self.control.is_empty()
+    }
+
     /// Their addresses.
     pub(super) fn held(&self) -> Held {
         let tcp = self.tcp.iter().chain(&self.metrics);

@@ -4,15 +4,17 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
 
 use super::inherited::Described;
+use crate::config::shown::Show;
 
 /// The longest line, in bytes. A connection may have received almost all of a query.
 const LINE_MAX: usize = 1 << 20;
@@ -29,6 +31,29 @@ pub enum LinkError {
     /// A message can't be parsed.
     #[error("the other process sent something else than a message of a take-over")]
     Strange,
+    /// The running process does not go on.
+    #[error(
+        "the running server does not go on with the take-over: it may hang; see its log, and restart it instead"
+    )]
+    Silent,
+    /// The running process belongs to a user that can't be trusted.
+    #[error("the server at {path} runs as user {user}, and another user may have created its socket, so its sockets are not used; run this as that user, or put the socket into a folder that only that user and root may write to, such as /run/tapis", path = .path.shown())]
+    Untrusted {
+        /// The control socket.
+        path: PathBuf,
+        /// The user of the server.
+        user: u32,
+    },
+    /// The new process does not answer.
+    #[error("this process does not answer queries: {0}")]
+    Unwell(String),
+}
+
+impl LinkError {
+    /// The new process has ended.
+    pub(super) fn ended() -> Self {
+        io::Error::other("the new process has ended").into()
+    }
 }
 
 /// A message. The documentation of `take_over` shows their order.
@@ -45,20 +70,25 @@ pub(super) enum Message {
         version: String,
     },
     /// The sockets were adopted.
-    Prepared,
+    Prepared {
+        /// The version of the new process.
+        version: String,
+    },
+    /// Answers for the cache, in a file that comes with this.
+    Cache,
     /// The running process has closed its state.
     Parked {
         /// The generation in force.
         generation: u64,
     },
-    /// The running process goes on, so the new one must end.
+    /// The running process goes on, so the new one must end; or the other way round.
     Abort {
         /// The reason.
         reason: String,
     },
     /// The new process answers queries.
     Serving {
-        /// Whether it uses the control socket.
+        /// Whether it uses the control socket of the running process.
         has_control: bool,
     },
     /// An open connection of a client; it comes with its descriptor.
@@ -66,7 +96,11 @@ pub(super) enum Message {
         /// The bytes of an incomplete query.
         received: Vec<u8>,
     },
-    /// All connections were sent.
+    /// The running process has answered its last query, and closed its query log.
+    Drained,
+    /// The new process has checked that it reads all queries.
+    Well,
+    /// The new process is the only one.
     End,
 }
 
@@ -89,6 +123,16 @@ impl Link {
         Ok(rustix::net::sockopt::socket_peercred(&self.0)?.pid)
     }
 
+    /// Whether the other process has closed the link. Unread messages stay.
+    pub(super) fn has_ended(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        match recv(&self.0, &mut [0_u8], flags) {
+            Ok((read, _)) => read == 0,
+            Err(error) => error != rustix::io::Errno::AGAIN && error != rustix::io::Errno::INTR,
+        }
+    }
+
+    /// Sends a message, with a descriptor. A process that does not read for long blocks this one.
     pub(super) fn send(&self, message: &Message, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let mut line = serde_json::to_vec(message)?;
         line.push(b'\n');
@@ -175,7 +219,7 @@ mod tests {
             let address = listener.local_addr().expect("bound");
             let socket = Message::Socket(Described::Tcp(address));
             one.send(&socket, Some(listener.as_fd())).expect("sent");
-            one.send(&Message::Prepared, None).expect("sent");
+            one.send(&Message::Well, None).expect("sent");
         }
         drop(one);
         for listener in &listeners {
@@ -188,7 +232,7 @@ mod tests {
             assert_eq!(passed.local_addr().expect("bound"), address);
             assert_eq!(told, address);
             let (message, file) = other.receive().expect("no error").expect("a message");
-            assert!(matches!(message, Message::Prepared) && file.is_none());
+            assert!(matches!(message, Message::Well) && file.is_none());
         }
         assert!(other.receive().expect("no error").is_none(), "the end");
     }

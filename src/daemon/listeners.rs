@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,9 @@ use crate::serve::transport::stream::Streams;
 use crate::serve::transport::udp::Worker;
 use crate::stats::Counters;
 use crate::sys::wait::{ShutdownSignal, is_readable, shutdown_signal};
+
+/// How often to look whether the endpoints are being exchanged.
+const EXCHANGE_PAUSE: Duration = Duration::from_millis(2);
 
 /// The resources that each new worker gets.
 pub(super) struct Equipment {
@@ -62,6 +66,8 @@ struct State {
     /// Whether a thread is exchanging the endpoints; it continues until none are pending.
     is_exchanging: bool,
     workers: Option<Workers>,
+    /// Whether another process reads the queries, while the sockets stay open here.
+    is_paused: bool,
     /// `None` once the service stops. The equipment has a sender, and the queue of jobs ends when its last sender is
     /// dropped.
     equipment: Option<Equipment>,
@@ -105,6 +111,7 @@ impl Listeners {
             pending: None,
             is_exchanging: false,
             workers: None,
+            is_paused: false,
             equipment: Some(equipment),
         };
         Self {
@@ -133,16 +140,19 @@ impl Listeners {
         open.map(|open| open.endpoint.address).collect()
     }
 
-    /// Whether workers serve at least one address.
+    /// Whether workers serve at least one address, here or in the process that takes over.
     pub(super) fn is_serving(&self) -> bool {
         let state = self.lock();
-        state.workers.is_some() && !state.open.is_empty()
+        (state.workers.is_some() || state.is_paused) && !state.open.is_empty()
     }
 
-    /// Whether packets wait at a socket of each worker.
+    /// Whether packets wait at a socket of each worker that reads it.
     pub(super) fn unread(&self) -> Vec<bool> {
         let state = self.lock();
         let has_unread = |worker| {
+            if state.is_paused {
+                return false;
+            }
             let sockets = state.sockets(worker, self.workers);
             sockets.iter().any(|(_, socket)| is_readable(socket))
         };
@@ -229,6 +239,46 @@ impl Listeners {
             state.workers = self.start_workers(&state)?;
         }
         state.is_exchanging = false;
+        Ok(())
+    }
+
+    /// Stops reading queries, and returns once the workers have handed over those in progress. The sockets stay open, for
+    /// the answers to these, and to be able to [resume](Self::resume).
+    pub(super) fn pause(&self) {
+        let mut state = self.lock();
+        while state.is_exchanging {
+            // It takes milliseconds, and nothing is waiting for this.
+            drop(state);
+            thread::sleep(EXCHANGE_PAUSE);
+            state = self.lock();
+        }
+        state.is_paused = true;
+        for open in &state.open {
+            open.end.cancel();
+        }
+        let workers = state.workers.take();
+        drop(state);
+        if let Some(workers) = workers {
+            workers.end();
+        }
+    }
+
+    /// Reads queries again after [`pause`](Self::pause).
+    pub(super) fn resume(&self) -> Result<(), DaemonError> {
+        let mut state = self.lock();
+        if state.equipment.is_none() {
+            return Ok(());
+        }
+        let stop = self.essential.stop();
+        // Without workers, the server must end.
+        let guard = self.essential.guard(stop, "the return of the UDP workers");
+        for open in &mut state.open {
+            open.end = stop.child_token();
+            self.accept(&open.endpoint, &open.end)?;
+        }
+        state.workers = self.start_workers(&state)?;
+        state.is_paused = false;
+        guard.release();
         Ok(())
     }
 
@@ -384,7 +434,7 @@ fn overlaps(open: &Endpoint, address: SocketAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
     use crate::serve::admission::{Admission, Bounds};
@@ -413,7 +463,7 @@ mod tests {
             idle: Setting::new(Duration::from_secs(10)),
             stop: essential.stop().clone(),
             tracker: tracker.clone(),
-            successor: Default::default(),
+            leaving: Default::default(),
         };
         let (jobs, queue) = mpsc::channel(8);
         let equipment = Equipment {

@@ -17,8 +17,8 @@ use super::recent_drops::RecentDrops;
 use super::upstream_blocks;
 use super::upstreams::{UpstreamSource, Upstreams, intake};
 use super::watchdog::WorkerState;
-use crate::config::Config;
 use crate::config::upstream::NamedServer;
+use crate::config::{Config, Recording};
 use crate::control::admin::logging::LogControl;
 use crate::control::data_plane::{Change, DataPlane};
 use crate::control::gauges::Gauges;
@@ -138,6 +138,11 @@ impl Parts {
             has_unread,
         };
         workers.map(state).collect()
+    }
+
+    /// What is recorded by the configuration in force.
+    pub(super) fn recording(&self) -> Recording {
+        self.config().server.recording.clone()
     }
 
     fn config(&self) -> MutexGuard<'_, Config> {

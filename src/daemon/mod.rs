@@ -39,6 +39,7 @@ mod watchdog;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::UnixListener;
@@ -66,7 +67,7 @@ pub use self::preflight::{Running, problems, warnings, zone_problems};
 pub use self::privileges::{Privileges, drop_privileges};
 use self::service::{DRAIN, Service};
 use self::signals::Signals;
-use self::take_over::{Predecessor, TakeOver};
+use self::take_over::{Begun, Launcher, Predecessor, TakeOver};
 pub use self::target::UpstreamError;
 use self::upstreams::Upstreams;
 use crate::config::{Config, Origin};
@@ -79,6 +80,7 @@ use crate::control::admin::verdict::Explain;
 use crate::control::figures::PublishedFigures;
 use crate::control::publish::compose;
 use crate::serve::cache::Cache;
+use crate::serve::shared::Clock;
 use crate::stats::Counters;
 use crate::sys::code::unmap_unused;
 use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
@@ -92,12 +94,13 @@ pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
     return_large_allocations();
     // This comes before anything that opens files: it takes descriptors by their numbers.
     let mut inherited = Inherited::from_service_manager()?;
+    let launcher = Launcher::of_this_process();
     let mut take_over = None;
     if takes_over {
         let control = config.server.control.as_deref();
-        if let Some(begun) = TakeOver::begin(&control_sockets(control))? {
-            take_over = Some(begun.0);
-            inherited = begun.1;
+        match TakeOver::begin(&control_sockets(control))? {
+            Begun::From(from, sockets) => (take_over, inherited) = (Some(Arc::new(from)), sockets),
+            Begun::Alone(sockets) => inherited = inherited.or(sockets),
         }
     }
     let held = inherited.held();
@@ -141,20 +144,36 @@ pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
     drop(inside);
     let figures = PublishedFigures::default();
     let source = Arc::new(metrics::Source::new(Arc::clone(&figures)));
-    let monitoring = match Monitoring::start(&config.server.metrics, source, &mut inherited) {
+    let monitoring = match Monitoring::bound(&config.server.metrics, source, &mut inherited) {
         Ok(monitoring) => monitoring,
         Err(problems) => {
             drop((bound, socket_file));
             return Err(with_others(DaemonError::Unready(problems), &config, &held));
         }
     };
+    let has_control = take_over.is_some() && held.has_control && !inherited.has_control();
     inherited.close_rest();
-    if let Some(take_over) = &take_over {
-        take_over.wait_until_parked()?;
+    let mut warm = None;
+    match &take_over {
+        Some(take_over) => {
+            let (take_over, intake) = (Arc::clone(take_over), upstreams::intake(&config));
+            let waiting = runtime.spawn_blocking(move || take_over.wait_until_parked(intake));
+            let Some(parked) = runtime.block_on(signals.wait_for(waiting)) else {
+                tracing::info!("stopped while another process was parking");
+                runtime.shutdown_background();
+                return Ok(());
+            };
+            warm = parked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        }
+        // Otherwise the other process answers scrapes, until this one serves.
+        None => monitoring.open(),
     }
     let files = divide(files, bound.len(), workers, &config);
     tracing::info!(lists = config.lists.len(), "reading the lists");
-    service_manager::starting();
+    if take_over.is_none() {
+        // Otherwise the other process is the main process of the service.
+        service_manager::starting();
+    }
     let boot = config.clone();
     let wall_clock = Arc::new(SystemClock::default());
     let counters: Vec<Arc<Counters>> = (0..=workers).map(|_| Arc::default()).collect();
@@ -171,11 +190,17 @@ pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
     upstreams
         .forwards
         .replace(&config, &forwards, Former::Go, &cache);
+    let warm = warm.map(|mut warm| {
+        let answers = warm.fill(&cache);
+        tracing::info!(answers, "got answers for the cache from the other process");
+        warm.clock
+    });
+    let clock = warm.unwrap_or_else(Clock::start);
     // Lists may have to be downloaded, for which the upstream servers are asked.
     runtime.block_on(upstreams.find_names());
     let hosts = Arc::new(UpstreamHosts(Arc::clone(&upstreams.forwards.pools)));
     let loading = runtime.spawn_blocking(move || Control::start(boot, wall_clock, hosts));
-    let Some(loaded) = runtime.block_on(signals.wait_for_the_lists(loading)) else {
+    let Some(loaded) = runtime.block_on(signals.wait_for(loading)) else {
         tracing::info!("stopped while the lists were read");
         // Reading can't be interrupted; it ends with the process.
         runtime.shutdown_background();
@@ -192,19 +217,48 @@ pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
             return Err(error.into());
         }
     };
+    let is_passing = Arc::new(AtomicBool::new(false));
     let mut has_left_control = false;
     let result = runtime.block_on(async {
         let socket_path = socket_file.as_ref().map(SocketFile::path);
         let service = Service::start(
             &config,
-            (upstreams, cache, counters),
+            (upstreams, cache, clock, counters),
             bound,
             files,
             (&control, monitoring),
-            socket_path,
+            (socket_path, take_over.is_some()),
         )?;
+        if let Some(take_over) = take_over {
+            let live = service.live();
+            let completing = move || take_over.complete(has_control, &live);
+            let completing = tokio::task::spawn_blocking(completing);
+            let completed = tokio::select! {
+                completed = signals.wait_for(completing) => completed,
+                () = service.essential.stop().cancelled() => {
+                    return Err(DaemonError::Ended(service.essential.ended()));
+                }
+            };
+            let Some(completed) = completed else {
+                tracing::info!(
+                    "stopped before the take-over was complete: the other process goes on"
+                );
+                service.stop().await;
+                return Ok(());
+            };
+            let completed =
+                completed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+            if let Err(error) = completed {
+                service.stop().await;
+                return Err(error.into());
+            }
+            service.live().0.monitoring.open();
+        }
+        if let Some(file) = &socket_file {
+            file.own();
+        }
         let (requests, queue) = mpsc::channel(64);
-        let (successors, waiting_successors) = successor::successors();
+        let (successors, arrivals) = successor::successors();
         let predecessor = Predecessor {
             live: service.live(),
             requests: requests.clone(),
@@ -212,6 +266,8 @@ pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
                 .as_ref()
                 .zip(socket_file.as_ref())
                 .and_then(|((listener, _), file)| passed_control(listener, file)),
+            launcher,
+            is_passing: Arc::clone(&is_passing),
         };
         let (hangup, hangups) = mpsc::channel(4);
         let stop = service.essential.stop().clone();
@@ -243,7 +299,6 @@ pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
             tokio::spawn(service.essential.watch("the control socket", api))
         };
         let api = socket.map(serve);
-        let has_control = api.is_some();
         let api = async {
             if let Some(api) = api {
                 // `essential` has reported how it ended.
@@ -255,25 +310,23 @@ pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
         let control = control.run(queue, hangups, service.plane(), stop);
         let control = tokio::spawn(service.essential.watch("the control loop", control));
         service_manager::ready(&manager_policy);
-        if let Some(take_over) = take_over {
-            let essential = &service.essential;
-            let guard = essential.guard(essential.stop(), "the take-over");
-            take_over.commit(has_control, service.live(), guard);
-        }
         unmap_unused();
         let (end, handover) = tokio::select! {
             end = signals.wait_for_the_end(&service.essential, hangup) => (end, None),
-            handover = predecessor.wait(waiting_successors) => (Ok(()), Some(handover)),
+            handover = predecessor.wait(arrivals) => (Ok(()), Some(handover)),
         };
-        service_manager::stopping();
-        if let Some(handover) = &handover {
-            has_left_control = handover.has_control;
+        match handover {
+            Some(handover) => {
+                has_left_control = handover.has_control;
+                // From here on, the control socket and the addresses of metrics are not read.
+                service.essential.stop().cancel();
+                service.live().0.monitoring.close();
+                handover.finish();
+            }
+            None => service_manager::stopping(),
         }
         let stopping = async {
             service.stop().await;
-            if let Some(handover) = handover {
-                handover.finish().await;
-            }
             // Both end after the stop token is cancelled, unless a client keeps its connection open. Their results don't
             // matter any more.
             let _ = tokio::time::timeout(DRAIN, async { tokio::join!(api, control) }).await;
@@ -281,6 +334,8 @@ pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
         signals.hurry(stopping).await;
         end
     });
+    // A process that was about to take over uses the file now.
+    has_left_control |= is_passing.load(Ordering::Relaxed);
     if let Some(file) = socket_file.filter(|_| has_left_control) {
         file.leave();
     }

@@ -1,7 +1,7 @@
 //! Starts and stops the data plane.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -38,6 +38,7 @@ use crate::serve::pace::Pace;
 use crate::serve::resolver::Resolver;
 use crate::serve::responder::{Responder, Sockets};
 use crate::serve::shared::{Clock, Setting, Shared};
+use crate::serve::transport::leaving::Leaving;
 use crate::serve::transport::stream::Streams;
 use crate::serve::transport::udp::HAND_OVER;
 use crate::stats::Counters;
@@ -62,18 +63,17 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn start(
         config: &Config,
-        (upstreams, cache, counters): (OpenUpstreams, Cache, Vec<Arc<Counters>>),
+        (upstreams, cache, clock, counters): (OpenUpstreams, Cache, Clock, Vec<Arc<Counters>>),
         bound: Vec<Endpoint>,
         files: Files,
         (control, monitoring): (&Control, Monitoring),
-        socket: Option<&Path>,
+        (socket, takes_over): (Option<&Path>, bool),
     ) -> Result<Self, DaemonError> {
         let workers = files.listening.workers;
         let essential = Essential::default();
         let stop = essential.stop().clone();
         let tracker = TaskTracker::new();
         let shared_counters = Arc::clone(&counters[workers]);
-        let clock = Clock::start();
         let cache = Arc::new(cache);
         let OpenUpstreams { forwards, source } = upstreams;
         let pools = Arc::clone(&forwards.pools);
@@ -99,6 +99,10 @@ impl Service {
             what: "a thread",
             source,
         })?;
+        if takes_over {
+            // The file and the receiver belong to the other process.
+            recorder.hold();
+        }
         recorder.configure(&config.server.recording);
         let recorder = Arc::new(recorder);
         let responder = Responder {
@@ -134,7 +138,7 @@ impl Service {
             idle: Setting::new(config.server.tcp_idle),
             stop: stop.clone(),
             tracker: tracker.clone(),
-            successor: OnceLock::new(),
+            leaving: Leaving::default(),
         });
         let equipment = Equipment {
             shared,

@@ -30,6 +30,11 @@ pub(super) fn ready(policy: &Reader) {
     send(&[NotifyState::Ready, NotifyState::Status(&state(policy).0)]);
 }
 
+/// Another process is the main process of the service from now on. It belongs to the cgroup of this one.
+pub(super) fn hand_over(process: u32) {
+    send(&[NotifyState::MainPid(process)]);
+}
+
 /// The server accepts no more queries.
 pub(super) fn stopping() {
     send(&[

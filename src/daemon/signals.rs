@@ -35,15 +35,15 @@ impl Signals {
         })
     }
 
-    /// The result of `loading`; `None` if a signal stops the server before.
-    pub(super) async fn wait_for_the_lists<T>(
+    /// The result of a step of the start; `None` if a signal stops the server before.
+    pub(super) async fn wait_for<T>(
         &mut self,
-        loading: JoinHandle<T>,
+        step: JoinHandle<T>,
     ) -> Option<Result<T, JoinError>> {
         tokio::select! {
             _ = self.terminate.recv() => None,
             _ = self.interrupt.recv() => None,
-            end = loading => Some(end),
+            end = step => Some(end),
         }
     }
 

@@ -71,6 +71,25 @@ impl Recorder {
         self.send(Command::Configure(Box::new(recording.clone())));
     }
 
+    /// Keeps records back until [`release`](Self::release), because another process writes to the same file or receiver. What
+    /// does not fit into the rings meanwhile is dropped and counted.
+    pub fn hold(&self) {
+        self.send(Command::Hold);
+    }
+
+    /// Writes the records that were kept back, and all later ones.
+    pub fn release(&self) {
+        self.send(Command::Release);
+    }
+
+    /// Writes the records so far, and records nothing until it is configured again. Blocks until the file is closed.
+    pub fn close(&self) {
+        let (done, closed) = channel();
+        self.send(Command::Close(done));
+        // An error means that the thread has ended, which is reported as an alarm.
+        let _ = closed.recv();
+    }
+
     /// Reopens the files, because another program may have rotated them.
     pub fn reopen(&self) {
         self.send(Command::Reopen);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -31,6 +31,11 @@ const PASS: usize = 4096;
 /// An instruction to the thread.
 pub(super) enum Command {
     Configure(Box<Recording>),
+    /// Leave the records in the rings, until `Release`.
+    Hold,
+    Release,
+    /// Write all records, close all sinks, and say so.
+    Close(Sender<()>),
     Reopen,
     Tail(TailRequest, oneshot::Sender<Result<TailParts, String>>),
     Stop,
@@ -53,6 +58,8 @@ pub(super) struct RecorderThread {
     tails: Tails,
     /// Queries that did not get here for the tails, as far as they know.
     untailed: u64,
+    /// Whether the sinks belong to another process at present.
+    is_held: bool,
 }
 
 impl RecorderThread {
@@ -76,6 +83,7 @@ impl RecorderThread {
             top: None,
             tails: Tails::default(),
             untailed: 0,
+            is_held: false,
         }
     }
 
@@ -92,6 +100,13 @@ impl RecorderThread {
             };
             match command {
                 Ok(Command::Configure(recording)) => self.configure(&recording),
+                Ok(Command::Hold) => self.is_held = true,
+                Ok(Command::Release) => self.is_held = false,
+                Ok(Command::Close(done)) => {
+                    self.configure(&Recording::default());
+                    // If nobody waits any more, nobody has to know.
+                    let _ = done.send(());
+                }
                 Ok(Command::Reopen) => {
                     if let Some(log) = &mut self.query_log {
                         log.reopen();
@@ -212,6 +227,9 @@ impl RecorderThread {
 
     /// Passes records of all rings to the sinks. Returns whether there were any.
     fn pass(&mut self) -> bool {
+        if self.is_held {
+            return false;
+        }
         let (clock, now) = (WallClock::now(), Instant::now());
         let mut found = false;
         let of_tap = self.figures.of(Sink::Dnstap);

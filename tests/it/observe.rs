@@ -1,7 +1,7 @@
 //! Observers see each query once, however it ends; and a new transport needs only the dispatcher.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -143,7 +143,7 @@ impl Plane {
             idle: Setting::new(PATIENCE),
             stop: stop.clone(),
             tracker: tracker.clone(),
-            successor: OnceLock::new(),
+            leaving: Default::default(),
         });
         let accept = self.runtime.spawn(streams.accept(listener, stop.clone()));
         talk(server);

@@ -1,25 +1,36 @@
 //! A new process takes over from a running one: no query is lost, and whichever process dies, one serves.
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod deaths;
+mod recording;
+mod upgrade;
+
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, spawn};
 
 use hickory_proto::rr::RecordType;
 
-use crate::support::client::{PATIENCE, Stream, data, exchange, is_blocked, query, until};
+use crate::support::client::{
+    PATIENCE, Stream, addresses, data, exchange, is_blocked, query, until,
+};
 use crate::support::server::{Server, folder, list, preamble, tapis, text, verb};
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Upstream, address_of, name as upstream_name};
+
+/// Sections of a configuration with a list, metrics, state directory and journal.
+fn sections() -> String {
+    let sections = "[metrics]\nlisten = [\"127.0.0.1:0\"]\n[state]\ndir = \"state\"\n[journal]\npath = \"state/journal.jsonl\"\n";
+    sections.to_owned() + &list("l", "")
+}
 
 fn server(upstream: &Upstream) -> Server {
-    let sections = "[metrics]\nlisten = [\"127.0.0.1:0\"]\n[state]\ndir = \"state\"\n[journal]\npath = \"state/journal.jsonl\"\n";
-    let config = preamble(upstream.address) + sections + &list("l", "");
+    let config = preamble(upstream.address) + &sections();
     Server::start_in(folder(&config, &[("l", "blocked.example\n")]))
 }
 
@@ -37,22 +48,6 @@ fn take_over(folder: &Path) -> Server {
     let new = Server::run(successor(folder), other);
     new.logged("took over");
     new
-}
-
-/// Starts a successor and kills it as soon as it logs `text`; it may have ended by then.
-fn killed_at(folder: &Path, text: &str) {
-    let mut child = successor(folder)
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
-    let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-    let found = lines
-        .map_while(Result::ok)
-        .find(|line| line.contains(text))
-        .unwrap_or_else(|| panic!("never logged: {text}"));
-    child.kill().expect("killed");
-    child.wait().expect("ended");
-    drop(found);
 }
 
 fn pid(folder: &Path) -> u64 {
@@ -175,51 +170,6 @@ fn no_query_by_udp_or_tcp_is_lost_in_three_take_overs_and_connections_stay_open(
     drop(first);
 }
 
-#[test]
-fn a_successor_that_is_killed_at_any_step_leaves_the_running_server_as_it_was() {
-    let upstream = Upstream::plain();
-    let server = server(&upstream);
-    let folder = server.folder.path();
-    for step in [
-        "taking over",
-        "parked",
-        "kept images are in force",
-        "published",
-    ] {
-        killed_at(folder, step);
-        assert!(is_blocked(server.address, "blocked.example"), "{step}");
-        // It changes the policy as before.
-        let name = format!("{}.example", step.replace(' ', "-"));
-        server.replace("l", &format!("blocked.example\n{name}\n"));
-        let report = server.verb(&["reload"]);
-        assert!(report.status.success(), "{step}: {}", text(&report));
-        assert!(is_blocked(server.address, &name), "{step}");
-        assert_eq!(pid(folder), u64::from(server.id()));
-        assert_journal_is_whole(folder);
-    }
-    server.logged("this one goes on");
-    server.assert_well();
-    let new = take_over(folder);
-    assert!(is_blocked(new.address, "published.example"));
-}
-
-#[test]
-fn a_server_that_is_killed_while_it_is_parked_is_replaced() {
-    let upstream = Upstream::plain();
-    let mut old = server(&upstream);
-    let folder = old.folder.path().to_owned();
-    let child = successor(&folder);
-    let running = spawn(move || Server::run(child, tempfile::tempdir().expect("a folder")));
-    old.logged("parked: another process takes over");
-    old.signal("KILL");
-    old.wait();
-    let new = running.join().expect("it serves");
-    assert!(is_blocked(new.address, "blocked.example"));
-    new.logged("this one goes on alone");
-    assert_eq!(pid(&folder), u64::from(new.id()));
-    assert_journal_is_whole(&folder);
-}
-
 /// Asks for a take-over with this version of the protocol; returns the answer's head, and the connection.
 fn asked(folder: &Path, protocol: &str) -> (String, UnixStream) {
     let mut stream = UnixStream::connect(folder.join("control.sock")).expect("connected");
@@ -237,6 +187,16 @@ fn asked(folder: &Path, protocol: &str) -> (String, UnixStream) {
         head.push(byte[0]);
     }
     (String::from_utf8_lossy(&head).into_owned(), stream)
+}
+
+/// The next line of a link.
+fn asked_line(stream: &mut UnixStream) -> String {
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while byte != *b"\n" {
+        stream.read_exact(&mut byte).expect("a line");
+        line.push(byte[0]);
+    }
+    String::from_utf8(line).expect("text")
 }
 
 fn refused(folder: &Path) -> Output {
@@ -323,4 +283,55 @@ fn without_a_running_server_it_starts_as_usual() {
     assert!(log.contains("there is none to take over from"), "{log}");
     let answer = exchange(server.address, &query("a.example", RecordType::A), PATIENCE);
     assert_eq!(data(&answer.expect("an answer")).len(), 1);
+}
+
+#[test]
+fn sockets_of_another_users_server_are_not_used_if_anybody_could_have_made_its_control_socket() {
+    const USER: u32 = 424_242;
+    let upstream = Upstream::plain();
+    let folder = folder(&preamble(upstream.address), &[]);
+    let is_theirs = std::os::unix::fs::chown(folder.path(), Some(USER), Some(USER));
+    let version = tapis().arg("--version").uid(USER).gid(USER).output();
+    if is_theirs.is_err() || !version.is_ok_and(|output| output.status.success()) {
+        // Only root can run a program as another user.
+        return;
+    }
+    let mut command = tapis();
+    command
+        .args(["serve", "--config", "tapis.toml"])
+        .current_dir(folder.path())
+        .uid(USER)
+        .gid(USER);
+    let server = Server::run(command, folder);
+    let report = text(&refused(server.folder.path()));
+    assert!(report.contains("runs as user 424242"), "{report}");
+    assert!(
+        !server.log().contains("a take-over failed"),
+        "it was not even asked"
+    );
+}
+
+#[test]
+fn popular_answers_are_in_the_cache_of_the_new_process() {
+    let upstream = Upstream::start(|asked| {
+        let mut answer = address_of(asked, [192, 0, 2, 1]);
+        answer
+            .answers
+            .iter_mut()
+            .for_each(|record| record.ttl = 3600);
+        Some(answer)
+    });
+    let mut old = server(&upstream);
+    let folder = old.folder.path().to_owned();
+    let names = ["one.example", "two.example"];
+    let all = |server: &Server| names.map(|name| addresses(server.address, name));
+    assert_eq!(all(&old), [["192.0.2.1"], ["192.0.2.1"]]);
+    let new = take_over(&folder);
+    assert_eq!(old.wait(), Some(0));
+    assert_eq!(all(&new), [["192.0.2.1"], ["192.0.2.1"]]);
+    let asked = upstream.asked();
+    for name in names {
+        let times = asked.iter().filter(|it| upstream_name(it) == name).count();
+        assert_eq!(times, 1, "{name}");
+    }
 }

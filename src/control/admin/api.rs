@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::to_bytes;
 use axum::extract::{self, State};
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -77,6 +78,11 @@ pub async fn serve(
     };
     let export =
         move |Json(request): Json<ExportRequest>| std::future::ready(export(&reader, &request));
+    let upgrading = successors.clone();
+    let upgrade = move |Extension(Caller(caller))| {
+        let successors = upgrading.clone();
+        async move { successors.upgrade(caller, access.user).await }
+    };
     let take_over = move |Extension(Caller(caller)), request: extract::Request| {
         std::future::ready(successors.answer(request, caller, access.user))
     };
@@ -95,6 +101,7 @@ pub async fn serve(
         .route("/generations", get(generations))
         .merge(caching::routes(&cache))
         .route(successor::PATH, post(take_over))
+        .route(successor::UPGRADE_PATH, post(upgrade))
         .merge(recorded::routes(&queries))
         .merge(log.map_or_else(Router::new, logging::routes))
         .layer(from_fn(read_whole))
@@ -269,8 +276,10 @@ async fn deliver<T: serde::Serialize>(
     request: Request,
     answer: oneshot::Receiver<T>,
 ) -> Response {
+    // If another process has taken over, it answers the same request.
     let ending = (
         StatusCode::SERVICE_UNAVAILABLE,
+        [(RETRY_AFTER, "0")],
         "the server is shutting down",
     );
     if requests.send(request).await.is_err() {

@@ -7,19 +7,24 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full};
 use hyper::HeaderMap;
 use hyper::body::{Bytes, Incoming};
+use hyper::header::RETRY_AFTER;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::socket;
+use super::trust;
 use crate::config::shown::Show;
 
 /// How long a server may take to answer a GET.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a server may take to answer a POST: reading the largest lists takes a while.
 pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(300);
+
+/// The pause before a request is repeated that a server has not answered because it ends.
+const REPEAT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a request to a server failed.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +77,14 @@ pub enum ClientError {
         /// Its error message.
         text: String,
     },
+    /// The server is shutting down, and another one may follow.
+    #[error("the server at {path} says: {text}", path = .path.shown())]
+    Ending {
+        /// The socket.
+        path: PathBuf,
+        /// Its error message.
+        text: String,
+    },
     /// The answer can't be written to where it should go.
     #[error(transparent)]
     Written(io::Error),
@@ -116,13 +129,23 @@ pub async fn call_within<B: Serialize, T: DeserializeOwned>(
     body: Option<&B>,
     after: Duration,
 ) -> Result<T, ClientError> {
-    let (stream, socket) = connect(sockets, user).await?;
-    let answer = tokio::time::timeout(after, send(stream, socket, path, body));
+    let (stream, mut socket) = connect(sockets, user).await?;
+    let deadline = Instant::now() + after;
+    let mut answer = timeout_at(deadline, send(stream, socket, path, body)).await;
+    // The server has not done what was asked, and another process may have taken over from it.
+    while let Ok(Err(ClientError::Ending { .. })) = &answer {
+        tokio::time::sleep(REPEAT_PAUSE).await;
+        let Ok((stream, next)) = connect(sockets, user).await else {
+            break;
+        };
+        socket = next;
+        answer = timeout_at(deadline, send(stream, socket, path, body)).await;
+    }
     let silent = |_| ClientError::Silent {
         path: socket.clone(),
         after,
     };
-    let bytes = answer.await.map_err(silent)??;
+    let bytes = answer.map_err(silent)??;
     serde_json::from_slice(&bytes).map_err(foreign(socket))
 }
 
@@ -164,7 +187,7 @@ async fn connect(sockets: &[PathBuf], user: u32) -> Result<(UnixStream, &PathBuf
     let mut refused = None;
     for socket in sockets {
         match UnixStream::connect(socket).await {
-            Ok(stream) => match socket::untrusted(&stream, socket, user) {
+            Ok(stream) => match trust::untrusted(&stream, socket, user) {
                 None => return Ok((stream, socket)),
                 Some(server) => {
                     refused.get_or_insert(ClientError::Untrusted {
@@ -243,12 +266,15 @@ async fn request<B: Serialize>(
         .expect("method, path and headers are valid");
     let response = sender.send_request(request).await.map_err(&broken)?;
     let good = response.status().is_success();
+    let is_ending = response.headers().contains_key(RETRY_AFTER);
     let body = response.into_body();
     if !good {
         let bytes = body.collect().await.map_err(broken)?.to_bytes();
-        return Err(ClientError::Said {
-            path: socket.to_owned(),
-            text: String::from_utf8_lossy(&bytes).into_owned(),
+        let path = socket.to_owned();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        return Err(match is_ending {
+            true => ClientError::Ending { path, text },
+            false => ClientError::Said { path, text },
         });
     }
     Ok(Answer {

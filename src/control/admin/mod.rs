@@ -17,4 +17,5 @@ pub mod requests;
 pub mod socket;
 pub mod status;
 pub mod successor;
+pub(crate) mod trust;
 pub mod verdict;

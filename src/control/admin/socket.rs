@@ -1,6 +1,5 @@
-//! The control socket in the file system: its path, its permissions, and whether a client may trust it.
+//! The control socket in the file system: its path and its permissions.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{
@@ -8,6 +7,7 @@ use std::os::unix::fs::{
 };
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -87,7 +87,7 @@ pub fn candidates(user: u32) -> Vec<PathBuf> {
     }
     // All users share the temporary folder, so the name of our folder in it contains the owner's number. The server
     // checks in `own_directory` that no other user can replace files in our folder. Clients of other users check the
-    // same in `is_alone_in`.
+    // same in `trust`.
     paths.push(
         std::env::temp_dir()
             .join(format!("tapis-{user}"))
@@ -100,8 +100,11 @@ pub fn candidates(user: u32) -> Vec<PathBuf> {
 #[derive(Debug)]
 pub struct SocketFile {
     inode: Inode,
-    /// Whether it belongs to a service manager, which keeps it when the server ends.
-    is_kept: bool,
+    /// Whether it belongs to another process, which keeps it when this one ends: a service manager, or a server from which
+    /// this one takes over.
+    is_kept: AtomicBool,
+    /// Whether the other process is a server, which may leave it.
+    is_of_server: bool,
     /// The socket's folder, if it was created for the socket. It is removed with the socket, because the next server
     /// may have to give it to another group.
     made: Option<PathBuf>,
@@ -117,14 +120,20 @@ pub struct Owned {
 impl SocketFile {
     /// What another process gets if it takes over; `None` if the socket belongs to a service manager.
     pub fn owned(&self) -> Option<Owned> {
-        (!self.is_kept).then(|| Owned {
+        let is_kept = self.is_kept.load(Ordering::Relaxed);
+        (!is_kept).then(|| Owned {
             folder: self.made.clone(),
         })
     }
 
     /// Leaves the file to another process.
-    pub fn leave(mut self) {
-        self.is_kept = true;
+    pub fn leave(self) {
+        self.is_kept.store(true, Ordering::Relaxed);
+    }
+
+    /// The server that had the file has left it, and this one removes it at its end.
+    pub fn own(&self) {
+        self.is_kept.store(!self.is_of_server, Ordering::Relaxed);
     }
 
     /// Its path.
@@ -135,7 +144,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.is_kept {
+        if self.is_kept.load(Ordering::Relaxed) {
             return;
         }
         if let Err(error) = self.inode.remove() {
@@ -230,8 +239,12 @@ pub fn adopt(
     let unusable = |source| unusable(path, access.user, source);
     let file = SocketFile {
         inode: Inode::at(path).map_err(unusable)?,
-        is_kept: owned.is_none(),
-        made: owned.and_then(|owned| owned.folder),
+        is_kept: AtomicBool::new(true),
+        is_of_server: owned.is_some(),
+        // It is removed at the end, so it must be the folder of the socket.
+        made: owned
+            .and_then(|owned| owned.folder)
+            .filter(|folder| path.parent() == Some(folder)),
     };
     Ok(BoundSocket {
         listener: UnixListener::from_std(listener).map_err(unusable)?,
@@ -257,7 +270,8 @@ fn bind_one(path: &Path, follow: bool, access: Access) -> Result<BoundSocket, So
     raw.bind(&address).map_err(unusable)?;
     let file = SocketFile {
         inode: Inode::at(path).map_err(unusable)?,
-        is_kept: false,
+        is_kept: AtomicBool::new(false),
+        is_of_server: true,
         made: made.map(Path::to_owned),
     };
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(unusable)?;
@@ -467,49 +481,6 @@ fn admits(directory: &fs::Metadata, group: u32) -> bool {
     mode & 0o001 != 0 || (directory.gid() == group && mode & 0o010 != 0)
 }
 
-/// The user of the server at the other end of a stream to `path`; `None` if `user` may trust the server. That is so if
-/// the server runs as the same user or as root, or if only the server's user and root could have created the socket.
-pub(crate) fn untrusted(stream: &UnixStream, path: &Path, user: u32) -> Option<u32> {
-    // No user has the number `u32::MAX`. It stands for a user that can't be determined, and is not trusted.
-    let server = stream.peer_cred().map_or(u32::MAX, |server| server.uid());
-    (!trusts(user, server, path)).then_some(server)
-}
-
-fn trusts(user: u32, server: u32, path: &Path) -> bool {
-    server == user || server == 0 || is_alone_in(path, server).unwrap_or(false)
-}
-
-/// Whether only `owner` and root could have created a socket at a path: its folder belongs to `owner`, all folders
-/// above belong to `owner` or root, and others may write to none of these folders.
-///
-/// All users may write to the temporary folder, so any user may own a folder in it. Such a folder is trusted only if it
-/// is named after `owner`, as in [`candidates`]: other users can create a folder of that name, but it would not belong
-/// to `owner`.
-fn is_alone_in(path: &Path, owner: u32) -> io::Result<bool> {
-    let Some(folder) = path.parent() else {
-        return Ok(false);
-    };
-    let is_link = |path: &Path| fs::symlink_metadata(path).map(|meta| meta.is_symlink());
-    let is_named = folder.file_name() == Some(OsStr::new(&format!("tapis-{owner}")))
-        && !is_link(folder)?
-        && !is_link(path)?;
-    let socket = path.canonicalize()?;
-    for (depth, above) in socket.ancestors().skip(1).enumerate() {
-        let meta = fs::symlink_metadata(above)?;
-        let others_write = meta.mode() & 0o022 != 0;
-        // In a sticky folder, others can't replace files of the owner.
-        let is_shared = depth == 1 && is_named && meta.uid() == 0 && meta.mode() & 0o1000 != 0;
-        let is_good = match depth {
-            0 => meta.uid() == owner && !others_write,
-            _ => (meta.uid() == owner || meta.uid() == 0) && (!others_write || is_shared),
-        };
-        if !is_good {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 /// Accepts the next connection of a user who has access; also returns the user. If a group has access, users are not
 /// checked here: the system lets only the server's user, root and members of the group open the socket.
 pub(crate) async fn accept(
@@ -687,84 +658,6 @@ mod tests {
             chown(dir.path(), Some(4242), None).expect("changed");
             own_directory(dir.path(), true, 0).expect_err("another user's");
         }
-    }
-
-    #[tokio::test]
-    async fn a_client_trusts_only_servers_of_its_own_user_and_of_root() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("control.sock");
-        let _listener = UnixListener::bind(&path).expect("bound");
-        let stream = UnixStream::connect(&path).await.expect("connected");
-        assert_eq!(untrusted(&stream, &path, user_id()), None);
-        assert!(trusts(4242, 0, &path) && trusts(4242, 4242, &path));
-        assert!(!trusts(4242, 4243, &path) && !trusts(4242, user_id() + 1, &path));
-    }
-
-    /// Creates `folder` for user 4242 in `above`, with a file in place of the socket. Returns the path of that file.
-    fn theirs(above: &Path, folder: &str) -> PathBuf {
-        let folder = above.join(folder);
-        fs::create_dir(&folder).expect("made");
-        let path = folder.join("control.sock");
-        fs::write(&path, "").expect("written");
-        chown(&folder, Some(4242), None).expect("changed");
-        path
-    }
-
-    /// Whether root and user 4244 trust a server of user 4242 at this path, and whether they trust one of user 4243.
-    fn trust(path: &Path) -> [bool; 2] {
-        let by_all = |server| {
-            let by_root = trusts(0, server, path);
-            assert_eq!(trusts(4244, server, path), by_root);
-            by_root
-        };
-        [by_all(4242), by_all(4243)]
-    }
-
-    #[test]
-    fn another_users_server_is_trusted_only_in_a_folder_that_only_that_user_can_change() {
-        let Ok(closed) = tempfile::tempdir_in("/run") else {
-            return;
-        };
-        if user_id() != 0 {
-            return;
-        }
-        let path = theirs(closed.path(), "tapis");
-        assert_eq!(trust(&path), [true, false]);
-        let mode = |mode| fs::set_permissions(closed.path(), fs::Permissions::from_mode(mode));
-        mode(0o1777).expect("changed");
-        assert_eq!(trust(&path), [false; 2], "as the temporary folder");
-        mode(0o755).expect("changed");
-        // The folder above belongs to user 4242, too, as /run/user/4242 does.
-        chown(closed.path(), Some(4242), None).expect("changed");
-        assert_eq!(trust(&path), [true, false]);
-        chown(closed.path(), Some(4243), None).expect("changed");
-        assert_eq!(
-            trust(&path),
-            [false; 2],
-            "the folder above belongs to user 4243"
-        );
-    }
-
-    #[test]
-    fn in_the_temporary_folder_only_a_folder_named_after_its_owner_is_trusted() {
-        let Ok(shared) = tempfile::tempdir_in("/run") else {
-            return;
-        };
-        if user_id() != 0 {
-            return;
-        }
-        let mode = |mode| fs::set_permissions(shared.path(), fs::Permissions::from_mode(mode));
-        mode(0o1777).expect("changed");
-        let path = theirs(shared.path(), "tapis-4242");
-        assert_eq!(trust(&path), [true, false]);
-        let other = theirs(shared.path(), "tapis-4243");
-        assert_eq!(trust(&other), [false; 2], "4242 has taken the name of 4243");
-        let link = shared.path().join("tapis-4244");
-        std::os::unix::fs::symlink(shared.path().join("tapis-4242"), &link).expect("linked");
-        let linked = link.join("control.sock");
-        assert_eq!(trust(&linked), [false; 2], "the name is a link");
-        mode(0o777).expect("changed");
-        assert_eq!(trust(&path), [false; 2], "everybody can rename the folder");
     }
 
     #[tokio::test]

@@ -1,23 +1,27 @@
-//! The request of another process to take over from this server: it turns a connection to the control socket into a
-//! link between the two processes.
+//! The requests to replace this server by a new process: that of the new process, which turns a connection to the control
+//! socket into a link between the two, and that of an operator.
 
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::Request;
 use axum::http::header::{CONNECTION, UPGRADE};
 use axum::http::{StatusCode, Version};
 use axum::response::{IntoResponse, Response};
-use hyper::upgrade::Upgraded;
+use hyper::upgrade::Upgraded as UpgradedStream;
 use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// The protocol that is spoken on the link, with its version. Programs with different ones can't take over from each
 /// other.
 pub const PROTOCOL: &str = "tapis-take-over/1";
-/// The path of the request.
+/// The path of the request of a new process.
 pub const PATH: &str = "/take-over";
+/// The path of the request of an operator.
+pub const UPGRADE_PATH: &str = "/upgrade";
 
 /// A process that wants to take over.
 #[derive(Debug)]
@@ -28,26 +32,85 @@ pub struct Successor {
     pub turn: OwnedSemaphorePermit,
 }
 
-/// Passes a successor to the part of the server that deals with it.
+/// What came of a request for an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpgradeReport {
+    /// The new process serves.
+    Upgraded(Upgraded),
+    /// The running process goes on.
+    Failed {
+        /// The reason, with the remedy.
+        reason: String,
+    },
+}
+
+/// A take-over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Upgraded {
+    /// The version of the process before.
+    pub from: String,
+    /// Its process ID.
+    pub from_process: u32,
+    /// The version of the new process.
+    pub version: String,
+    /// Its process ID.
+    pub process: u32,
+    /// Open TCP connections that the new process has got.
+    pub connections: usize,
+    /// From the start of the new process until it had adopted the sockets.
+    pub prepared_millis: u64,
+    /// From then on, while nothing could change the policy, until the new process answered queries.
+    pub parked_millis: u64,
+    /// Until the process before had answered its last query.
+    pub drained_millis: u64,
+    /// From the start of the new process to the end.
+    pub all_millis: u64,
+}
+
+/// A request for an upgrade: its user, and where the report goes.
+pub type UpgradeRequest = (u32, oneshot::Sender<UpgradeReport>);
+
+/// Passes requests to the part of the server that deals with them.
 #[derive(Clone, Debug)]
 pub struct Successors {
-    sender: mpsc::Sender<Successor>,
+    successors: mpsc::Sender<Successor>,
+    upgrades: mpsc::Sender<UpgradeRequest>,
     turn: Arc<Semaphore>,
 }
 
-/// A sender of successors, and its receiver.
-pub fn successors() -> (Successors, mpsc::Receiver<Successor>) {
-    let (sender, receiver) = mpsc::channel(1);
+/// The requests as they arrive.
+#[derive(Debug)]
+pub struct Arrivals {
+    /// New processes.
+    pub successors: mpsc::Receiver<Successor>,
+    /// Requests to start one.
+    pub upgrades: mpsc::Receiver<UpgradeRequest>,
+}
+
+/// Both ends of the queues of requests.
+pub fn successors() -> (Successors, Arrivals) {
+    let (to_successors, successors) = mpsc::channel(1);
+    let (to_upgrades, upgrades) = mpsc::channel(1);
     let turn = Arc::new(Semaphore::new(1));
-    (Successors { sender, turn }, receiver)
+    let sender = Successors {
+        successors: to_successors,
+        upgrades: to_upgrades,
+        turn,
+    };
+    let arrivals = Arrivals {
+        successors,
+        upgrades,
+    };
+    (sender, arrivals)
 }
 
 impl Successors {
-    /// Answers the request. Only the server's own user and root may take over.
+    /// Answers the request of a new process. Only the server's own user and root may take over.
     pub(super) fn answer(&self, mut request: Request, caller: u32, user: u32) -> Response {
-        if caller != user && caller != 0 {
-            let text = "only the server's user and root may take over from it";
-            return (StatusCode::FORBIDDEN, text).into_response();
+        if let Some(refusal) = refusal(caller, user) {
+            return refusal;
         }
         let asked = request.headers().get(UPGRADE);
         let asked = asked.map_or("none", |it| it.to_str().unwrap_or("an unknown protocol"));
@@ -59,11 +122,10 @@ impl Successors {
             return (StatusCode::CONFLICT, text).into_response();
         }
         let Ok(turn) = Arc::clone(&self.turn).try_acquire_owned() else {
-            let text = "another process is taking over at this moment";
-            return (StatusCode::CONFLICT, text).into_response();
+            return is_busy();
         };
         let upgrade = hyper::upgrade::on(&mut request);
-        let sender = self.sender.clone();
+        let sender = self.successors.clone();
         tokio::spawn(async move {
             // If this fails, the process has ended, and its turn ends, too.
             if let Ok(upgraded) = upgrade.await
@@ -75,10 +137,41 @@ impl Successors {
         let head = [(CONNECTION, "upgrade"), (UPGRADE, PROTOCOL)];
         (StatusCode::SWITCHING_PROTOCOLS, head).into_response()
     }
+
+    /// Answers the request for an upgrade, once it has succeeded or failed. The same users may ask for it.
+    pub(super) async fn upgrade(&self, caller: u32, user: u32) -> Response {
+        if let Some(refusal) = refusal(caller, user) {
+            return refusal;
+        }
+        let (reply, report) = oneshot::channel();
+        if self.turn.available_permits() == 0 || self.upgrades.try_send((caller, reply)).is_err() {
+            return is_busy();
+        }
+        match report.await {
+            Ok(report) => Json(report).into_response(),
+            Err(_) => {
+                let text = "the server is shutting down";
+                (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+            }
+        }
+    }
+}
+
+fn refusal(caller: u32, user: u32) -> Option<Response> {
+    let is_permitted = caller == user || caller == 0;
+    (!is_permitted).then(|| {
+        let text = "only the server's user and root may take over from it";
+        (StatusCode::FORBIDDEN, text).into_response()
+    })
+}
+
+fn is_busy() -> Response {
+    let text = "another process is taking over at this moment";
+    (StatusCode::CONFLICT, text).into_response()
 }
 
 /// The connection below HTTP. The other process sends nothing before it has read the answer, so no byte is lost.
-fn link(upgraded: Upgraded) -> Option<StdStream> {
+fn link(upgraded: UpgradedStream) -> Option<StdStream> {
     let parts = upgraded.downcast::<TokioIo<UnixStream>>().ok()?;
     let link = parts.io.into_inner().into_std().ok()?;
     link.set_nonblocking(false).ok()?;

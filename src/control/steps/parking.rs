@@ -10,10 +10,14 @@
 //! ```
 //!
 //! While it is parked, the data plane goes on under the policy in force. The state directory and the journal are closed
-//! and unlocked, for the other process. That process applies changes of files, dates of orders and requests that fall
-//! into this time, or, if it fails, this one does.
+//! and unlocked, for the other process. Changes of files, dates of orders and requests that fall into this time wait. That
+//! process applies them as soon as it serves alone, or, if it fails, this one does: the clients of the requests ask the
+//! other process, because this one closes their connections without having begun them.
+
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use super::status;
@@ -23,6 +27,8 @@ use crate::control::journal::entry::Cause;
 
 /// Requests that are kept until the control plane goes on; further ones wait in the queue.
 const KEPT: usize = 64;
+/// How often a parked control plane shows that it is alive.
+const ALIVE: Duration = Duration::from_secs(5);
 
 impl Control {
     /// Parks the control plane if that is wanted and possible now. Returns whether another process has taken over.
@@ -68,6 +74,7 @@ impl Control {
         });
         tracing::info!(generation, "parked: another process takes over");
         let mut kept = Vec::new();
+        let mut alive = interval(ALIVE);
         if parking.parked.send(generation).is_ok() {
             loop {
                 tokio::select! {
@@ -76,6 +83,8 @@ impl Control {
                         Err(_) => break,
                     },
                     () = stop.cancelled() => return true,
+                    // The service manager sees that this process is alive.
+                    _ = alive.tick() => self.vitals.turn(false),
                     Some(request) = requests.recv(), if kept.len() < KEPT => match request {
                         // The client may have disconnected.
                         Request::Status(reply) => {
@@ -94,7 +103,7 @@ impl Control {
 
     /// Goes on after another process has failed to take over.
     fn unpark(&mut self) {
-        tracing::warn!("no other process has taken over: this one goes on");
+        tracing::warn!("no other process has taken over: this one changes the policy again");
         tokio::task::block_in_place(|| self.persist.store.reopen());
         self.open_journal();
         self.record.record_orders_again();

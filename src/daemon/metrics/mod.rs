@@ -36,6 +36,8 @@ pub(super) struct Monitoring {
     open: Mutex<Vec<Open>>,
     /// Addresses bound for a configuration that is not in force yet.
     ready: Mutex<Vec<Weak<Bound>>>,
+    /// Addresses that are bound at the start, and not served yet.
+    waiting: Mutex<Vec<Arc<Bound>>>,
 }
 
 /// A bound address, which is served once its configuration is in force.
@@ -55,11 +57,12 @@ struct Open {
 }
 
 impl Monitoring {
-    /// Binds the addresses of a configuration that are not among the inherited sockets, and serves them.
+    /// Binds the addresses of a configuration that are not among the inherited sockets. They are served from
+    /// [`open`](Self::open) on.
     ///
     /// # Errors
     /// The addresses that can't be bound, a sentence each.
-    pub(super) fn start(
+    pub(super) fn bound(
         settings: &Metrics,
         source: Arc<Source>,
         inherited: &mut Inherited,
@@ -70,10 +73,26 @@ impl Monitoring {
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
             open: Mutex::default(),
             ready: Mutex::default(),
+            waiting: Mutex::default(),
         };
         let bound = monitoring.bind(settings, inherited)?;
-        monitoring.replace(settings, bound);
+        monitoring.settings.store(Arc::new(settings.clone()));
+        *monitoring.lock_waiting() = bound;
         Ok(monitoring)
+    }
+
+    /// Serves the addresses that were bound.
+    pub(super) fn open(&self) {
+        let bound = std::mem::take(&mut *self.lock_waiting());
+        if !bound.is_empty() {
+            let settings = self.settings.load_full();
+            self.replace(&settings, bound);
+        }
+    }
+
+    /// Serves no address any more, because another process does.
+    pub(super) fn close(&self) {
+        self.replace(&self.settings.load_full(), Vec::new());
     }
 
     /// Where the figures come from.
@@ -177,6 +196,10 @@ impl Monitoring {
                 }
             }
         }
+    }
+
+    fn lock_waiting(&self) -> MutexGuard<'_, Vec<Arc<Bound>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Open>> {

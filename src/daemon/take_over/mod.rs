@@ -1,7 +1,8 @@
 //! Take-over: a new process gets the sockets of the running one, which ends only when the new one serves.
 //!
-//! The new process connects to the control socket of the running one, and turns the connection into a link by an HTTP
-//! upgrade ([`PROTOCOL`](crate::control::admin::successor::PROTOCOL)). On the link, each message is a line of JSON;
+//! The new process connects to the control socket of the running one, checks which user runs it, and turns the
+//! connection into a link by an HTTP upgrade ([`PROTOCOL`](crate::control::admin::successor::PROTOCOL)). The running
+//! process checks that the new one belongs to its own user or to root. On the link, each message is a line of JSON;
 //! file descriptors come with it (`SCM_RIGHTS`).
 //!
 //! ```text
@@ -9,32 +10,61 @@
 //!
 //!   serving                      <--- upgrade --------   starting: has read its configuration
 //!      |      ---- Socket (each), Offer ------------->      |
-//!   offered                                              adopts the sockets
+//!   offered                                              prepared: has adopted the sockets
 //!      |                         <--- Prepared -------      |
-//!   waits until nothing is being written, then parks     waits
+//!      |      ---- Cache ---------------------------->      |
+//!   waits until nothing is being written                 waits
 //!      |      ---- Parked --------------------------->      |
-//!   parked: answers queries, publishes nothing           restores the policy, opens the journal, answers queries
-//!      |                         <--- Serving --------      |
-//!   committed ( = the commit point)                      serving
+//!   parked: answers queries, publishes nothing           restores policy and cache, opens the journal
+//!      |                         <--- Serving --------   answering: both answer queries
+//!   leaving: reads no queries, answers those it has         |
 //!      |      ---- Connection (each open one) ------->      |
-//!   drains and ends
-//!      |      ---- End ------------------------------>   alone
+//!   closes its query log                                    |
+//!      |      ---- Drained -------------------------->   the only one that answers; writes its query log
+//!   guarding: can go on at any moment                    checks that it reads all queries
+//!      |                         <--- Well -----------      |
+//!   committed: tells the service manager (MAINPID)          |
+//!      |      ---- End ------------------------------>   serving: control socket, metrics, changes of the policy
+//!   ends
 //! ```
 //!
-//! Both processes have the same UDP sockets and listeners, so no query is lost while one of them stops to read. The state
-//! directory and the journal are unlocked from `Parked` on, and only one process ever has them.
+//! Both processes have the same UDP sockets and listeners, so no query is lost while one of them stops to read.
 //!
-//! A process learns from the end of the link that the other one has died:
+//! **One process changes things.** The state directory and the journal are unlocked from `Parked` on, and only one
+//! process ever has them. From `Parked` to `End`, no process changes the policy: the running one is parked, and the
+//! control loop of the new one has not started. So whichever process is left has everything that was in force. The
+//! running process keeps the control socket and the addresses of metrics until `End`; it answers questions, and
+//! requests for changes wait for the process that serves afterwards. The query log and dnstap are written by the
+//! running process until `Drained`, and by the new one from then on, which holds back its records until then.
 //!
-//! - The running process goes on if the link ends before `Serving` has arrived: it parks no longer, and opens the state
-//!   directory and the journal again.
-//! - The new process goes on in any case: with the sockets, and, as the other one is dead, with the state directory and
-//!   the journal. After the upgrade, the running process closes the link only if it has ended, or after `Abort`.
-//! - If the running process wants to go on itself, it sends `Abort`, and the new one ends. It waits for that, and kills a
-//!   new process that does not end: two processes must not serve with one state directory.
+//! **Deaths.** A process learns from the end of the link that the other one has died:
+//!
+//! ```text
+//!                          the new process dies,
+//!                          or is not well in time
+//!   offered, parked, leaving, guarding ----------> serving: reads its sockets, state directory and journal again
+//!
+//!                          the running process dies
+//!   prepared, answering, ... --------------------> serving: alone, with the sockets and all that is in force
+//! ```
+//!
+//! - The running process goes on until it has received `Well`, which is the commit point. Before it opens the state
+//!   directory again, it makes sure that the new process has ended, and kills it if need be: two processes must not
+//!   serve with one state directory. It answers queries at once, without waiting for that.
+//! - The new process goes on in any case: after the upgrade, the running process closes the link only if it has ended,
+//!   or after `Abort`.
+//! - Between `Well` and the end of the running process are the two messages to service manager and new process: some
+//!   milliseconds. Afterwards, the new process is as any server: if it is killed, the service manager restarts it
+//!   (`Restart=on-failure` follows `MAINPID`), and without one, nobody does.
+//! - SIGTERM to the new process before `End` ends it, and the running one goes on. SIGTERM to the running process ends it,
+//!   and the new one goes on. A service manager sends the signal to both.
 
+mod departure;
+mod launch;
 mod predecessor;
 mod successor;
+mod warming;
 
+pub(super) use self::launch::Launcher;
 pub(super) use self::predecessor::Predecessor;
-pub(super) use self::successor::TakeOver;
+pub(super) use self::successor::{Begun, TakeOver};

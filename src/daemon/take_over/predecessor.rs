@@ -1,20 +1,24 @@
-//! The running process: offers its sockets, parks, and leaves its connections to the new process.
+//! The running process: offers its sockets, parks, leaves the queries to the new process, and ends.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{mpsc, oneshot};
 
+use super::departure::{come_back, leave};
+use super::launch::{Launcher, membership};
+use super::warming;
 use crate::control::admin::requests::{Parking, Request};
-use crate::control::admin::successor::Successor;
+use crate::control::admin::successor::{Arrivals, Successor, UpgradeReport, Upgraded};
 use crate::daemon::inherited::Described;
 use crate::daemon::link::{Link, LinkError, Message};
 use crate::daemon::live::Live;
-use crate::serve::transport::stream::Left;
+use crate::daemon::service_manager;
 
 /// How long the new process may take to adopt the sockets.
 const PREPARING: Duration = Duration::from_secs(30);
@@ -22,6 +26,8 @@ const PREPARING: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_secs(30);
 /// How long the new process may take to restore the policy: the compiler may have to read large lists.
 const STARTING: Duration = Duration::from_secs(300);
+/// How long the new process may take to check that it reads all queries.
+const CHECKING: Duration = Duration::from_secs(30);
 /// How long a new process may take to end after `Abort`, before it is killed.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -31,61 +37,124 @@ pub(crate) struct Predecessor {
     pub(crate) requests: mpsc::Sender<Request>,
     /// The control socket.
     pub(crate) control: Option<(Described, OwnedFd)>,
+    pub(crate) launcher: Launcher,
+    /// Whether a process that has the control socket may serve after this one.
+    pub(crate) is_passing: Arc<AtomicBool>,
 }
 
-/// The end of a successful take-over: the connections that are open are left to the new process.
+/// The end of a successful take-over.
 pub(crate) struct Handover {
     /// Whether the new process has the control socket.
     pub(crate) has_control: bool,
-    end: Sender<Option<Left>>,
-    sending: tokio::task::JoinHandle<()>,
+    link: Link,
+    process: u32,
+}
+
+/// How far a take-over has come.
+#[derive(Default)]
+struct Progress {
+    /// The new process may have the state directory.
+    has_parked: bool,
+    /// This process reads no queries.
+    has_left: bool,
 }
 
 impl Predecessor {
     /// Waits for new processes, until one has taken over.
-    pub(crate) async fn wait(self, mut successors: mpsc::Receiver<Successor>) -> Handover {
+    pub(crate) async fn wait(self, mut arrivals: Arrivals) -> Handover {
         let this = Arc::new(self);
         loop {
-            let Some(Successor { link, turn }) = successors.recv().await else {
+            let (successor, asked) = tokio::select! {
+                Some(successor) = arrivals.successors.recv() => (successor, None),
+                Some((user, reply)) = arrivals.upgrades.recv() => {
+                    tracing::info!(user, "asked for an upgrade");
+                    match this.launcher.launch(&mut arrivals.successors).await {
+                        Ok((successor, started)) => (successor, Some((reply, started))),
+                        Err(reason) => {
+                            tracing::warn!(reason, "the upgrade failed: this process goes on");
+                            // The client may have disconnected.
+                            let _ = reply.send(UpgradeReport::Failed { reason });
+                            continue;
+                        }
+                    }
+                }
                 // Without a control socket, there are no new processes.
-                std::future::pending::<()>().await;
-                continue;
+                else => std::future::pending().await,
             };
             let predecessor = Arc::clone(&this);
+            let began = asked
+                .as_ref()
+                .map_or_else(Instant::now, |(_, started)| *started);
+            let Successor { link, turn } = successor;
             let run = move || {
                 let link = Link::new(link);
-                let outcome = predecessor.hand_over(&link);
+                let outcome = predecessor.hand_over(&link, began);
                 drop(turn);
-                outcome.map(|has_control| (has_control, link))
+                outcome.map(|(has_control, report)| (has_control, report, link))
             };
-            match tokio::task::spawn_blocking(run).await {
-                Ok(Ok((has_control, link))) => {
-                    tracing::info!("handed over: this process ends");
-                    return this.leave_connections(has_control, link);
+            let outcome = tokio::task::spawn_blocking(run).await;
+            let (report, handover) = match outcome {
+                Ok(Ok((has_control, upgraded, link))) => {
+                    tracing::info!(
+                        connections = upgraded.connections,
+                        process = upgraded.process,
+                        version = upgraded.version,
+                        "handed over: this process ends"
+                    );
+                    let process = upgraded.process;
+                    let handover = Handover {
+                        has_control,
+                        link,
+                        process,
+                    };
+                    (UpgradeReport::Upgraded(upgraded), Some(handover))
                 }
-                Ok(Err(error)) => tracing::warn!(%error, "a take-over failed"),
-                Err(_) => tracing::error!(
-                    "a take-over failed inside tapis, which is a bug; please report it"
-                ),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "a take-over failed: this process goes on");
+                    let reason = error.to_string();
+                    (UpgradeReport::Failed { reason }, None)
+                }
+                Err(_) => {
+                    let reason =
+                        "a bug inside tapis, which its log shows; please report it".to_owned();
+                    tracing::error!(reason, "a take-over failed");
+                    (UpgradeReport::Failed { reason }, None)
+                }
+            };
+            if let Some((reply, _)) = asked {
+                // The client may have disconnected.
+                let _ = reply.send(report);
+            }
+            if let Some(handover) = handover {
+                return handover;
             }
         }
     }
 
     /// Returns whether the new process has the control socket, once it serves. On an error, this process goes on.
-    fn hand_over(&self, link: &Link) -> Result<bool, LinkError> {
+    fn hand_over(&self, link: &Link, began: Instant) -> Result<(bool, Upgraded), LinkError> {
         // Without it, a new process that does not end could not be killed.
-        let process = pidfd_open(link.peer()?, PidfdFlags::empty()).map_err(io::Error::from)?;
+        let process = open_process(link)?;
         let (parked, is_parked) = oneshot::channel();
         let (commit, committed) = oneshot::channel();
-        let outcome = self.lead(link, Parking { parked, committed }, is_parked);
-        match outcome {
-            Ok(has_control) => {
+        let mut progress = Progress::default();
+        let parking = Parking { parked, committed };
+        match self.lead(link, began, parking, is_parked, &mut progress) {
+            Ok(handed) => {
                 // The control loop may have ended, because of a signal.
                 let _ = commit.send(());
-                Ok(has_control)
+                Ok(handed)
             }
             Err(error) => {
-                end(link, &process, &error);
+                // Queries don't wait for the end of the new process.
+                if progress.has_left {
+                    come_back(&self.live);
+                }
+                abort(link, &error);
+                if progress.has_parked {
+                    end(&process);
+                }
+                self.is_passing.store(false, Ordering::Relaxed);
                 // The control plane goes on as soon as the new process can't use the state directory any more.
                 drop(commit);
                 Err(error)
@@ -96,9 +165,13 @@ impl Predecessor {
     fn lead(
         &self,
         link: &Link,
+        began: Instant,
         parking: Parking,
         is_parked: oneshot::Receiver<u64>,
-    ) -> Result<bool, LinkError> {
+        progress: &mut Progress,
+    ) -> Result<(bool, Upgraded), LinkError> {
+        let process = link.peer()?.as_raw_pid().unsigned_abs();
+        membership(process).map_err(LinkError::Refused)?;
         for (described, file) in self.sockets()? {
             link.send(&Message::Socket(described), Some(file.as_fd()))?;
         }
@@ -107,9 +180,15 @@ impl Predecessor {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         link.send(&offer, None)?;
-        let Message::Prepared = next(link, PREPARING)? else {
+        let Message::Prepared { version } = next(link, PREPARING)? else {
             return Err(LinkError::Strange);
         };
+        let prepared = Instant::now();
+        // The new process can do without it.
+        match warming::written(&self.live) {
+            Ok(file) => link.send(&Message::Cache, Some(file.as_fd()))?,
+            Err(error) => tracing::warn!(%error, "the new process begins with an empty cache"),
+        }
         let ended = || LinkError::Refused("it is stopping".to_owned());
         let asked = self.requests.blocking_send(Request::Park(parking));
         asked.map_err(|_| ended())?;
@@ -123,11 +202,33 @@ impl Predecessor {
                 ));
             }
         };
+        let parked = Instant::now();
+        progress.has_parked = true;
+        self.is_passing.store(true, Ordering::Relaxed);
         link.send(&Message::Parked { generation }, None)?;
-        match next(link, STARTING)? {
-            Message::Serving { has_control } => Ok(has_control),
-            _ => Err(LinkError::Strange),
-        }
+        let Message::Serving { has_control } = next(link, STARTING)? else {
+            return Err(LinkError::Strange);
+        };
+        let answered = Instant::now();
+        progress.has_left = true;
+        let connections = leave(&self.live, link)?;
+        let drained = Instant::now();
+        let Message::Well = next(link, CHECKING)? else {
+            return Err(LinkError::Strange);
+        };
+        let millis = |from: Instant, to: Instant| (to - from).as_millis() as u64;
+        let upgraded = Upgraded {
+            from: env!("CARGO_PKG_VERSION").to_owned(),
+            from_process: std::process::id(),
+            version,
+            process,
+            connections,
+            prepared_millis: millis(began, prepared),
+            parked_millis: millis(parked, answered),
+            drained_millis: millis(answered, drained),
+            all_millis: millis(began, Instant::now()),
+        };
+        Ok((has_control, upgraded))
     }
 
     fn sockets(&self) -> io::Result<Vec<(Described, OwnedFd)>> {
@@ -149,50 +250,41 @@ impl Predecessor {
         }
         Ok(sockets)
     }
-
-    /// From now on, connections are sent to the new process instead of being closed at the end.
-    fn leave_connections(&self, has_control: bool, link: Link) -> Handover {
-        let (end, connections) = channel();
-        let (left, leave) = (end.clone(), move || send_connections(&link, &connections));
-        // Only one process takes over.
-        let _ = self.live.0.streams.successor.set(left);
-        Handover {
-            has_control,
-            end,
-            sending: tokio::task::spawn_blocking(leave),
-        }
-    }
 }
 
 impl Handover {
-    /// Waits until all connections were sent. The service must have stopped.
-    pub(crate) async fn finish(self) {
-        // The thread ends early if the new process has died.
-        let _ = self.end.send(None);
-        let _ = self.sending.await;
+    /// Makes the new process the only one. This process must not use the control socket and the addresses of metrics
+    /// any more.
+    pub(crate) fn finish(self) {
+        // In this order: the new process speaks to the service manager after `End`.
+        service_manager::hand_over(self.process);
+        // If this fails, the new process has ended, and the service manager restarts it.
+        if self.link.send(&Message::End, None).is_err() {
+            tracing::error!("the new process has ended");
+        }
     }
 }
 
-/// Sends connections until there is a `None`.
-fn send_connections(link: &Link, connections: &Receiver<Option<Left>>) {
-    let mut sent = 0_usize;
-    while let Ok(Some(Left { stream, received })) = connections.recv() {
-        if let Err(error) = link.send(&Message::Connection { received }, Some(stream.as_fd())) {
-            return tracing::warn!(%error, "the new process does not take connections: they are closed");
-        }
-        sent += 1;
+/// The process at the other end of the link.
+fn open_process(link: &Link) -> Result<OwnedFd, LinkError> {
+    let process = pidfd_open(link.peer()?, PidfdFlags::empty()).map_err(io::Error::from)?;
+    // If it had ended before, its number could have been another process's already.
+    match link.has_ended() {
+        true => Err(LinkError::ended()),
+        false => Ok(process),
     }
-    tracing::info!(connections = sent, "connections left to the new process");
-    let _ = link.send(&Message::End, None);
 }
 
 /// The next message of the new process.
 fn next(link: &Link, patience: Duration) -> Result<Message, LinkError> {
     link.set_patience(Some(patience))?;
     match link.receive() {
+        Ok(Some((Message::Abort { reason }, _))) => {
+            Err(io::Error::other(format!("the new process gave up: {reason}")).into())
+        }
         Ok(Some((message, None))) => Ok(message),
         Ok(Some(_)) => Err(LinkError::Strange),
-        Ok(None) => Err(io::Error::other("the new process has ended").into()),
+        Ok(None) => Err(LinkError::ended()),
         Err(LinkError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(io::Error::other(format!(
                 "the new process did not go on within {} s",
@@ -204,31 +296,30 @@ fn next(link: &Link, patience: Duration) -> Result<Message, LinkError> {
     }
 }
 
-/// Makes sure that the new process has ended.
-fn end(link: &Link, process: &OwnedFd, error: &LinkError) {
+fn abort(link: &Link, error: &LinkError) {
     let reason = match error {
         LinkError::Refused(reason) => reason.clone(),
         error => error.to_string(),
     };
     // If this fails, the process has ended.
     let _ = link.send(&Message::Abort { reason }, None);
-    let has_ended = |patience| {
-        let _ = link.set_patience(Some(patience));
-        loop {
-            match link.receive() {
-                Ok(None) => return true,
-                // A message that it sent before.
-                Ok(Some(_)) | Err(LinkError::Strange) => {}
-                Err(_) => return false,
-            }
-        }
-    };
-    if has_ended(ENDING) {
+}
+
+/// Makes sure that the new process has ended.
+fn end(process: &OwnedFd) {
+    if has_ended(process, ENDING) {
         return;
     }
     tracing::error!("the new process does not end: it is killed");
     if let Err(error) = pidfd_send_signal(process, Signal::KILL) {
-        tracing::error!(%error, "the new process can't be killed; stop it, so that this one can go on");
+        tracing::error!(%error, "the new process can't be killed; stop it, so that the policy can change again");
     }
-    while !has_ended(ENDING) {}
+    while !has_ended(process, ENDING) {}
+}
+
+/// Waits until a process has ended.
+fn has_ended(process: &OwnedFd, patience: Duration) -> bool {
+    let patience = Timespec::try_from(patience).ok();
+    let mut polled = [PollFd::new(process, PollFlags::IN)];
+    poll(&mut polled, patience.as_ref()).is_ok_and(|ready| ready > 0)
 }

@@ -1,163 +1,234 @@
-//! The new process: gets the sockets, waits until the running process has parked, and takes over its connections.
+//! The new process: gets the sockets, waits until the running process has parked, answers queries, and takes over all else.
 
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::warming::Warm;
 use crate::config::shown::Show;
 use crate::control::admin::successor::{PATH, PROTOCOL};
-use crate::daemon::essential::Guard;
+use crate::control::admin::trust;
 use crate::daemon::inherited::Inherited;
 use crate::daemon::link::{Link, LinkError, Message};
 use crate::daemon::live::Live;
-use crate::daemon::observer::QueryObserver;
-use crate::serve::transport::stream::{Left, Streams};
+use crate::daemon::watchdog::Watchdog;
+use crate::serve::transport::leaving::Left;
+use crate::sys::process::user_id;
+use crate::wire::answer::Intake;
 
 /// How long the running process may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to park: longer than it waits for the end of its own work.
 const PARKING: Duration = Duration::from_secs(60);
+/// How long it may take to answer its last queries.
+const DRAINING: Duration = Duration::from_secs(60);
 /// The longest head of an answer, in bytes.
 const HEAD_MAX: usize = 64 << 10;
+/// How often this process checks that it reads all queries, before the other one ends; and the pause between two checks.
+const CHECKS: usize = 4;
+const CHECK_PAUSE: Duration = Duration::from_millis(250);
 
-/// A take-over from a running process that has not parked yet.
+/// A take-over from a running process.
 #[derive(Debug)]
 pub(crate) struct TakeOver {
     link: Link,
+    /// The running process.
+    process: OwnedFd,
+}
+
+/// What a process that takes over has got from the running one, or will get.
+pub(crate) enum Begun {
+    /// A take-over from a running process that has not parked yet, and its sockets.
+    From(TakeOver, Inherited),
+    /// No server runs, or it has just ended. These are the sockets that it had passed on by then.
+    Alone(Inherited),
 }
 
 impl TakeOver {
-    /// Connects to the server at the first of `sockets` that has one, and gets its sockets; `None` if none runs.
+    /// Connects to the server at the first of `sockets` that has one, and gets its sockets.
     ///
     /// # Errors
-    /// [`LinkError`]: the running server refuses, or the link fails before all sockets have arrived.
-    pub(crate) fn begin(sockets: &[PathBuf]) -> Result<Option<(Self, Inherited)>, LinkError> {
+    /// [`LinkError`]: the running server refuses, or this process may not trust it, or its messages can't be read.
+    pub(crate) fn begin(sockets: &[PathBuf]) -> Result<Begun, LinkError> {
         let found = sockets
             .iter()
             .find_map(|path| Some((path, UnixStream::connect(path).ok()?)));
-        let Some((path, mut stream)) = found else {
+        let Some((path, stream)) = found else {
             tracing::info!("no server is running, so there is none to take over from");
-            return Ok(None);
+            return Ok(Begun::Alone(Inherited::default()));
         };
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let request = format!(
-            "POST {PATH} HTTP/1.1\r\nhost: tapis\r\nconnection: upgrade\r\nupgrade: {PROTOCOL}\r\ncontent-length: 0\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes())?;
-        check_answer(&mut stream)?;
-        let link = Link::new(stream);
         let mut inherited = Inherited::default();
-        loop {
-            match link.receive()? {
-                Some((Message::Socket(described), Some(file))) => inherited
-                    .add(file, Some(described))
-                    .map_err(LinkError::Refused)?,
-                Some((Message::Offer { process, version }, None)) => {
-                    tracing::info!(process, version, socket = %path.shown(), "taking over");
-                    inherited.process = Some(process);
-                    return Ok(Some((Self { link }, inherited)));
-                }
-                Some((Message::Abort { reason }, _)) => return Err(LinkError::Refused(reason)),
-                Some(_) => return Err(LinkError::Strange),
-                None => return Err(LinkError::Refused("it has ended".to_owned())),
+        match receive_sockets(path, stream, &mut inherited)? {
+            Some((link, process)) => Ok(Begun::From(Self { link, process }, inherited)),
+            None => {
+                tracing::warn!(
+                    "the running server has ended: this process starts with what it had passed on"
+                );
+                inherited.process = None;
+                Ok(Begun::Alone(inherited))
             }
         }
     }
 
-    /// Waits until the running process has closed the state directory and the journal, or has died.
+    /// Waits until the running process has closed the state directory and the journal, or has died. Returns answers of its
+    /// cache, to be kept within the limits of `intake`.
     ///
     /// # Errors
     /// [`LinkError`]: the running process goes on, or does not park in time.
-    pub(crate) fn wait_until_parked(&self) -> Result<(), LinkError> {
+    pub(crate) fn wait_until_parked(&self, intake: Intake) -> Result<Option<Warm>, LinkError> {
         self.link.set_patience(Some(PARKING))?;
-        if self.link.send(&Message::Prepared, None).is_err() {
-            tracing::warn!("the other process has ended: this one goes on alone");
-            return Ok(());
-        }
-        match self.link.receive()? {
-            Some((Message::Parked { generation }, None)) => {
-                tracing::info!(generation, "the other process is parked");
-                Ok(())
-            }
-            Some((Message::Abort { reason }, _)) => Err(LinkError::Refused(reason)),
-            Some(_) => Err(LinkError::Strange),
-            None => {
-                tracing::warn!("the other process has ended: this one goes on alone");
-                Ok(())
-            }
-        }
-    }
-
-    /// Reports that this process answers queries, and serves the connections that the other one leaves. If the other
-    /// process wants to go on after all, `guard` is dropped, which ends this one.
-    pub(crate) fn commit(self, has_control: bool, live: Live, guard: Guard) {
-        let runtime = Handle::current();
-        // It waits for the other process, which may take as long as its queries.
-        let work = move || {
-            let _inside = runtime.enter();
-            match self.follow(has_control, &live.0.streams) {
-                Ok(connections) => tracing::info!(connections, "took over"),
-                Err(error @ LinkError::Refused(_)) => {
-                    tracing::error!(%error, "this process ends");
-                    return drop(guard);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the other process has ended: this one goes on alone");
-                }
-            }
-            guard.release();
+        let prepared = Message::Prepared {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let thread = std::thread::Builder::new().name("tapis-take-over".to_owned());
-        if let Err(error) = thread.spawn(work) {
-            tracing::error!(%error, "no thread for the take-over: this process ends");
-        }
-    }
-
-    /// Returns how many connections were taken over.
-    fn follow(
-        &self,
-        has_control: bool,
-        streams: &Arc<Streams<QueryObserver>>,
-    ) -> Result<usize, LinkError> {
-        self.link.set_patience(None)?;
-        self.link.send(&Message::Serving { has_control }, None)?;
-        let mut connections = 0;
+        // If the other process has ended, the link is at its end.
+        let _ = self.link.send(&prepared, None);
+        let mut warm = None;
         loop {
             match self.link.receive()? {
+                Some((Message::Cache, Some(file))) => warm = Some(Warm::read(file, intake)),
+                Some((Message::Parked { generation }, None)) => {
+                    tracing::info!(generation, "the other process is parked");
+                    return Ok(warm);
+                }
+                Some((Message::Abort { reason }, _)) => return Err(LinkError::Refused(reason)),
+                Some(_) => return Err(LinkError::Strange),
+                None => {
+                    tracing::warn!("the other process has ended: this one goes on alone");
+                    return Ok(warm);
+                }
+            }
+        }
+    }
+
+    /// Reports that this process answers queries, and waits until the other one has left everything to it, or has died.
+    /// `has_control` is whether this process uses the control socket of the other one.
+    ///
+    /// # Errors
+    /// [`LinkError`]: the other process goes on, so this one must end.
+    pub(crate) fn complete(&self, has_control: bool, live: &Live) -> Result<(), LinkError> {
+        // If the other process has ended, the link is at its end.
+        let _ = self.link.send(&Message::Serving { has_control }, None);
+        self.link.set_patience(Some(DRAINING))?;
+        let (mut connections, mut is_drained) = (0, false);
+        loop {
+            let received = match self.link.receive() {
+                Err(LinkError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    tracing::error!("the other process hangs: it is killed");
+                    let killed = pidfd_send_signal(&self.process, Signal::KILL);
+                    killed.map_err(|_| LinkError::Silent)?;
+                    continue;
+                }
+                received => received?,
+            };
+            match received {
                 Some((Message::Connection { received }, Some(file))) => {
                     let stream = file.into();
                     // An error means that the client has gone.
-                    if streams.adopt(Left { stream, received }).is_ok() {
+                    if live.0.streams.adopt(Left { stream, received }).is_ok() {
                         connections += 1;
                     }
                 }
+                Some((Message::Drained, _)) => {
+                    is_drained = true;
+                    tracing::info!("the other process has answered its last query");
+                    live.0.recorder.release();
+                    check(live)?;
+                    // If the other process has ended, the link is at its end.
+                    let _ = self.link.send(&Message::Well, None);
+                }
                 Some((Message::Abort { reason }, _)) => return Err(LinkError::Refused(reason)),
-                Some((Message::End, _)) => return Ok(connections),
+                Some((Message::End, _)) if is_drained => {
+                    tracing::info!(connections, "took over");
+                    return Ok(());
+                }
                 Some(_) => return Err(LinkError::Strange),
-                None => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                None => {
+                    live.0.recorder.release();
+                    tracing::warn!(
+                        connections,
+                        "the other process has ended: this one goes on alone"
+                    );
+                    return Ok(());
+                }
             }
         }
     }
 }
 
-/// Reads the head of the answer to the request, and nothing behind it.
-fn check_answer(stream: &mut UnixStream) -> Result<(), LinkError> {
+/// Gets the sockets of the server at `path`; `None` if it has ended.
+fn receive_sockets(
+    path: &Path,
+    mut stream: UnixStream,
+    inherited: &mut Inherited,
+) -> Result<Option<(Link, OwnedFd)>, LinkError> {
+    // The sockets of another user's process could be anything, and so could the path that it names.
+    if let Some(user) = trust::untrusted(&stream, path, user_id()) {
+        return Err(LinkError::Untrusted {
+            path: path.to_owned(),
+            user,
+        });
+    }
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let request = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: tapis\r\nconnection: upgrade\r\nupgrade: {PROTOCOL}\r\ncontent-length: 0\r\n\r\n"
+    );
+    // If the server has ended, it sends no answer.
+    let _ = stream.write_all(request.as_bytes());
+    if !is_accepted(&mut stream)? {
+        return Ok(None);
+    }
+    let link = Link::new(stream);
+    loop {
+        match link.receive()? {
+            Some((Message::Socket(described), Some(file))) => inherited
+                .add(file, Some(described))
+                .map_err(LinkError::Refused)?,
+            Some((Message::Offer { process, version }, None)) => {
+                tracing::info!(process, version, socket = %path.shown(), "taking over");
+                inherited.process = Some(process);
+                let number = i32::try_from(process).ok().and_then(Pid::from_raw);
+                let opened = number.map(|number| pidfd_open(number, PidfdFlags::empty()));
+                // The link is open, so the number is still that of the process.
+                return match opened {
+                    Some(Ok(process)) => Ok(Some((link, process))),
+                    Some(Err(rustix::io::Errno::SRCH)) => Ok(None),
+                    Some(Err(error)) => Err(io::Error::from(error).into()),
+                    None => Err(LinkError::Strange),
+                };
+            }
+            Some((Message::Abort { reason }, _)) => return Err(LinkError::Refused(reason)),
+            Some(_) => return Err(LinkError::Strange),
+            None => return Ok(None),
+        }
+    }
+}
+
+/// Reads the head of the answer to the request, and nothing behind it. False if the server has ended.
+fn is_accepted(stream: &mut UnixStream) -> Result<bool, LinkError> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
         if head.len() > HEAD_MAX {
             return Err(LinkError::Strange);
         }
-        stream.read_exact(&mut byte)?;
-        head.push(byte[0]);
+        match stream.read(&mut byte) {
+            Ok(0) => return Ok(false),
+            Ok(_) => head.push(byte[0]),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(LinkError::Silent);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let head = String::from_utf8_lossy(&head);
     match head.split_whitespace().nth(1) {
-        Some("101") => Ok(()),
+        Some("101") => Ok(true),
         Some("404") => Err(LinkError::Refused(
             "its version is too old for that; restart it instead".to_owned(),
         )),
@@ -168,4 +239,16 @@ fn check_answer(stream: &mut UnixStream) -> Result<(), LinkError> {
             Err(LinkError::Refused(text))
         }
     }
+}
+
+/// Checks for a while that each UDP worker reads what arrives.
+fn check(live: &Live) -> Result<(), LinkError> {
+    let mut watchdog = Watchdog::new(Instant::now());
+    for _ in 0..CHECKS {
+        // The control loop does not run yet.
+        let checked = watchdog.check(live.0.workers(), 0, Instant::now());
+        checked.map_err(LinkError::Unwell)?;
+        std::thread::sleep(CHECK_PAUSE);
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Keys and answers of the cache.
 
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use quick_cache::Equivalent;
 use smallvec::SmallVec;
@@ -185,6 +185,8 @@ pub struct Entry {
     pub(super) number: u64,
     /// Hits shortly before it expires, up to [`POPULAR`].
     late_hits: AtomicU8,
+    /// Whether it was hit. Another process that takes over gets such entries first.
+    used: AtomicBool,
 }
 
 impl Entry {
@@ -200,6 +202,7 @@ impl Entry {
             checked: AtomicU32::new(0),
             number: 0,
             late_hits: AtomicU8::new(0),
+            used: AtomicBool::new(false),
         }
     }
 
@@ -309,9 +312,18 @@ impl Entry {
         ttl >= LEAST_REFRESHED && u64::from(left) * LATE_SHARE <= u64::from(ttl)
     }
 
-    /// Counts a hit if the answer is about to expire. True once, when such an answer is popular: it should be refreshed
+    /// Whether it was hit.
+    pub(super) fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Notes a hit, and counts it if the answer is about to expire. True once, when such an answer is popular: it should be refreshed
     /// before clients have to wait for it.
     pub(in crate::serve) fn is_due(&self, now: u32) -> bool {
+        // A popular entry is on many processors: it is written once, and then only read.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
         if !self.is_late(now) {
             return false;
         }

@@ -5,6 +5,7 @@ mod entry;
 mod evictions;
 mod flush;
 mod flushes;
+mod popular;
 mod stale;
 
 use std::convert::Infallible;

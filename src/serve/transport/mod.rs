@@ -21,5 +21,6 @@
 //! [`Transport`](super::client::Transport).
 
 mod frame;
+pub mod leaving;
 pub mod stream;
 pub mod udp;

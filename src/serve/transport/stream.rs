@@ -3,9 +3,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, OnceLock};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -19,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::frame::Frames;
+use super::leaving::{Leaving, Left};
 use crate::serve::admission::{Admission, Full, Permit};
 use crate::serve::client::{Client, Transport};
 use crate::serve::observe::Observer;
@@ -60,17 +60,8 @@ pub struct Streams<O: Observer> {
     pub stop: CancellationToken,
     /// Tracks the open connections.
     pub tracker: TaskTracker,
-    /// Gets the connections that are open when the service ends, if another process takes over.
-    pub successor: OnceLock<Sender<Option<Left>>>,
-}
-
-/// A connection whose queries are all answered, for another process.
-#[derive(Debug)]
-pub struct Left {
-    /// The connection.
-    pub stream: StdStream,
-    /// The bytes of an incomplete query.
-    pub received: Vec<u8>,
+    /// Passes the open connections to another process that takes over.
+    pub leaving: Leaving,
 }
 
 impl<O: Observer> Streams<O> {
@@ -115,15 +106,14 @@ impl<O: Observer> Streams<O> {
             ..Client::new(peer, Transport::Tcp)
         };
         let this = Arc::clone(self);
+        let leave = self.leaving.token();
         self.tracker.spawn(async move {
-            let left = this.serve(stream, received, client).await;
+            let left = this.serve(stream, received, client, &leave).await;
             if let Some((stream, received)) = left
-                && let Some(successor) = this.successor.get()
                 && let Ok(stream) = stream.into_std()
             {
-                // If the other process has ended, the connection is closed.
                 let received = received.to_vec();
-                let _ = successor.send(Some(Left { stream, received }));
+                this.leaving.leave(Left { stream, received });
             }
             drop(permit);
         });
@@ -154,9 +144,15 @@ impl<O: Observer> Streams<O> {
     }
 
     /// Serves one connection, which ends when the client closes it, is idle, or leaves answers unread. `stream` is the
-    /// connection itself, or a layer over it, such as TLS. Returns a connection that is open at the end of the service, once
+    /// connection itself, or a layer over it, such as TLS. Returns a connection that is open when `leave` is cancelled, once
     /// all its queries are answered, with the bytes of an incomplete query.
-    async fn serve<S>(&self, stream: S, received: BytesMut, client: Client) -> Option<(S, BytesMut)>
+    async fn serve<S>(
+        &self,
+        stream: S,
+        received: BytesMut,
+        client: Client,
+        leave: &CancellationToken,
+    ) -> Option<(S, BytesMut)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -173,9 +169,13 @@ impl<O: Observer> Streams<O> {
                 tokio::select! {
                     () = self.stop.cancelled(), if open => {
                         open = false;
-                        is_left = queries.transfer.is_none();
                         // A transfer may take longer than the server may take to stop. The secondary asks again.
                         queries.transfer = None;
+                        None
+                    }
+                    () = leave.cancelled(), if open => {
+                        open = false;
+                        is_left = queries.transfer.take().is_none();
                         None
                     }
                     Some(outgoing) = next_of(&mut queries.transfer) => {
@@ -215,6 +215,7 @@ impl<O: Observer> Streams<O> {
                     sent = sent => sent,
                     // The end of the server waits for clients that read their answers, but not for secondaries.
                     () = self.stop.cancelled(), if queries.transfer.is_some() => return None,
+                    () = leave.cancelled(), if queries.transfer.is_some() => return None,
                 };
                 let failure = match sent {
                     Ok(Ok(())) => continue,
@@ -450,7 +451,7 @@ mod tests {
             idle: Setting::new(Duration::from_secs(10)),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
-            successor: OnceLock::new(),
+            leaving: Leaving::default(),
         })
     }
 

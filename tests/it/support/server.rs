@@ -19,6 +19,11 @@ pub(crate) struct Server {
     log: Arc<Mutex<String>>,
 }
 
+/// The log says this and the address when the server serves.
+const SERVING: &str = "serving address=";
+const NOWHERE: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
 /// The program under test.
 pub(crate) fn tapis() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tapis"));
@@ -123,7 +128,12 @@ impl Server {
     }
 
     /// Starts the server, and waits until it serves.
-    pub(crate) fn run(mut command: Command, folder: TempDir) -> Self {
+    pub(crate) fn run(command: Command, folder: TempDir) -> Self {
+        Self::run_until(command, folder, SERVING)
+    }
+
+    /// Starts the server, and waits until it logs a text. Its address is known only if it serves then.
+    pub(crate) fn run_until(mut command: Command, folder: TempDir, first: &str) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("started");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let mut head = String::new();
@@ -134,9 +144,9 @@ impl Server {
             let line = line.expect("text");
             head.push_str(&line);
             head.push('\n');
-            if let Some((_, rest)) = line.split_once("serving address=") {
-                let text = rest.split(' ').next().expect("an address");
-                break text.parse().expect("an address");
+            if let Some((_, rest)) = line.split_once(first) {
+                let text = rest.split(' ').next().filter(|_| first == SERVING);
+                break text.map_or(NOWHERE, |text| text.parse().expect("an address"));
             }
         };
         let log = Arc::new(Mutex::new(head));

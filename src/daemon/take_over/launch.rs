@@ -1,0 +1,143 @@
+//! Starts a new process of the program that is on the disk now, to take over.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+
+use crate::config::shown::Show;
+use crate::control::admin::successor::Successor;
+
+/// How long the new process may take to read its configuration and to connect.
+const ARRIVING: Duration = Duration::from_secs(60);
+/// The argument of a process that takes over.
+const TAKE_OVER: &str = "--take-over";
+
+/// Starts new processes.
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    /// The path of the program when this process started; by now, another file may have it.
+    program: Option<PathBuf>,
+    arguments: Vec<OsString>,
+}
+
+impl Launcher {
+    /// Starts the program of this process, as this one was started. This must be called before the program can have been
+    /// replaced.
+    pub(crate) fn of_this_process() -> Self {
+        let program = std::env::current_exe();
+        if let Err(error) = &program {
+            tracing::warn!(%error, "the path of this program is not known: `tapis upgrade` can't start another one");
+        }
+        Self {
+            program: program.ok(),
+            arguments: with_take_over(std::env::args_os().skip(1)),
+        }
+    }
+
+    /// Starts a process, and waits until it wants to take over. Returns it with the time of its start.
+    ///
+    /// # Errors
+    /// Why it does not want to, with the remedy.
+    pub(crate) async fn launch(
+        &self,
+        successors: &mut mpsc::Receiver<Successor>,
+    ) -> Result<(Successor, Instant), String> {
+        let program = self.program.as_deref();
+        let program = program
+            .ok_or("the server does not know the path of its program; restart it instead")?;
+        let started = Instant::now();
+        let mut child = start(program, &self.arguments)
+            .map_err(|error| format!("{} can't be started: {error}", program.shown()))?;
+        let process = child.id();
+        tracing::info!(program = %program.shown(), process, "started a process that takes over");
+        let arrival = tokio::select! {
+            Some(successor) = successors.recv() => Ok((successor, started)),
+            status = child.wait() => Err(ended(program, status.ok())),
+            () = tokio::time::sleep(ARRIVING) => {
+                // It has no part in the service yet.
+                let _ = child.start_kill();
+                Err(format!("{} did not ask for the sockets within {} s", program.shown(), ARRIVING.as_secs()))
+            }
+        };
+        tokio::spawn(reap(child));
+        arrival
+    }
+}
+
+/// Starts a program in the cgroup and with the rights of this process.
+fn start(program: &Path, arguments: &[OsString]) -> std::io::Result<Child> {
+    Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        // They say that they are meant for this process only.
+        .env_remove("WATCHDOG_PID")
+        .env_remove("LISTEN_PID")
+        .env_remove("LISTEN_FDS")
+        .env_remove("LISTEN_FDNAMES")
+        .spawn()
+}
+
+/// Waits for the end of a process, so that the system can forget it.
+async fn reap(mut child: Child) {
+    // An error means that there is none to wait for.
+    let _ = child.wait().await;
+}
+
+fn ended(program: &Path, status: Option<ExitStatus>) -> String {
+    let status = status.map_or_else(
+        || "without a status".to_owned(),
+        |status| status.to_string(),
+    );
+    format!(
+        "{} ended before it took over ({status}); the log of the server has the reason",
+        program.shown()
+    )
+}
+
+/// The arguments of a process that takes over from one with these.
+fn with_take_over(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<_> = arguments.collect();
+    if !arguments
+        .iter()
+        .any(|argument| argument == OsStr::new(TAKE_OVER))
+    {
+        arguments.push(TAKE_OVER.into());
+    }
+    arguments
+}
+
+/// Checks that the service manager will count a process as part of the service, if there is a service manager.
+///
+/// # Errors
+/// The remedy if it would not: the service would count as ended.
+pub(super) fn membership(process: u32) -> Result<(), String> {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return Ok(());
+    }
+    let group = |process: &str| std::fs::read_to_string(format!("/proc/{process}/cgroup")).ok();
+    let (ours, other) = (group("self"), group(&process.to_string()));
+    match ours.is_some() && ours == other {
+        true => Ok(()),
+        false => Err(
+            "it is a service of the service manager, and the new process is not part of that service; use `tapis upgrade`, which starts one that is"
+                .to_owned(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_process_gets_the_arguments_of_this_one_and_takes_over_once() {
+        let arguments = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let first = with_take_over(arguments("serve --config a.toml").into_iter());
+        assert_eq!(first, arguments("serve --config a.toml --take-over"));
+        assert_eq!(with_take_over(first.clone().into_iter()), first);
+    }
+}

@@ -1,0 +1,236 @@
+//! Either process dies at any moment of a take-over: one serves afterwards, and nothing in force is lost.
+
+use std::io::Write;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::{asked_line, assert_journal_is_whole, pid, server, successor, take_over};
+use crate::support::client::{is_blocked, until};
+use crate::support::server::{Server, folder, preamble, text, verb};
+use crate::support::upstream::Upstream;
+
+/// Starts a process that takes over, and whose log is read. It need not come to serve.
+fn started(folder: &Path) -> Server {
+    Server::run_until(
+        successor(folder),
+        tempfile::tempdir().expect("a folder"),
+        "taking over",
+    )
+}
+
+/// Asserts that the server answers, and changes the policy as before; `name` is new.
+fn assert_serves(server: &Server, folder: &Path, name: &str) {
+    assert!(is_blocked(server.address, "blocked.example"), "{name}");
+    let list = folder.join("l");
+    let blocked = std::fs::read_to_string(&list).expect("a list") + name + "\n";
+    std::fs::write(&list, blocked).expect("written");
+    let report = verb(folder, &["reload"]);
+    assert!(report.status.success(), "{name}: {}", text(&report));
+    assert!(is_blocked(server.address, name), "{name}");
+    assert_eq!(pid(folder), u64::from(server.id()), "{name}");
+    assert_journal_is_whole(folder);
+}
+
+#[test]
+fn a_new_process_that_is_killed_at_any_step_leaves_the_running_one_as_it_was() {
+    let upstream = Upstream::plain();
+    let server = server(&upstream);
+    let folder = server.folder.path();
+    let steps = [
+        "taking over",
+        "is parked",
+        "kept images are in force",
+        "serving address=",
+        "has answered its last query",
+    ];
+    for (number, step) in steps.into_iter().enumerate() {
+        let mut new = started(folder);
+        new.logged(step);
+        new.signal("KILL");
+        new.wait();
+        until("the failure", || {
+            server.log().matches("a take-over failed").count() > number
+        });
+        assert_serves(&server, folder, &format!("after-{number}.example"));
+    }
+    server.assert_well();
+    let new = take_over(folder);
+    assert!(is_blocked(new.address, "after-4.example"));
+}
+
+#[test]
+fn a_running_process_that_is_killed_at_any_step_is_replaced() {
+    let upstream = Upstream::plain();
+    let mut old = server(&upstream);
+    let folder = old.folder.path().to_owned();
+    let first = std::mem::replace(&mut old.folder, tempfile::tempdir().expect("a folder"));
+    let steps = [
+        "parked: another process",
+        "answers its last ones",
+        "answered the last query, and waits",
+    ];
+    for (number, step) in steps.into_iter().enumerate() {
+        let mut new = started(&folder);
+        old.logged(step);
+        old.signal("KILL");
+        old.wait();
+        new.logged("this one goes on alone");
+        let address = old.address;
+        new.address = address;
+        assert_serves(&new, &folder, &format!("after-{number}.example"));
+        old = new;
+    }
+    drop(first);
+}
+
+#[test]
+fn sigterm_ends_a_new_process_at_once_and_the_running_one_goes_on() {
+    let upstream = Upstream::plain();
+    let server = server(&upstream);
+    let folder = server.folder.path();
+    let mut new = started(folder);
+    new.logged("serving address=");
+    new.signal("TERM");
+    assert_eq!(new.wait(), Some(0), "{}", new.log());
+    assert_serves(&server, folder, "after.example");
+}
+
+/// A directory with a configuration, where the test is the running server.
+fn impostor(upstream: &Upstream) -> (TempDir, UnixListener) {
+    let folder = folder(&preamble(upstream.address), &[]);
+    let listener = UnixListener::bind(folder.path().join("control.sock")).expect("bound");
+    (folder, listener)
+}
+
+const ACCEPTED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\r\n";
+
+#[test]
+fn sigterm_ends_a_process_that_waits_for_the_running_one_to_park() {
+    let upstream = Upstream::plain();
+    let (folder, listener) = impostor(&upstream);
+    let new = std::thread::spawn({
+        let folder = folder.path().to_owned();
+        move || started(&folder)
+    });
+    let (mut stream, _) = listener.accept().expect("a connection");
+    // The head of the request.
+    while asked_line(&mut stream) != "\r\n" {}
+    stream.write_all(ACCEPTED).expect("sent");
+    // It is not passed on, so the new process makes another one.
+    std::fs::remove_file(folder.path().join("control.sock")).expect("removed");
+    let offer = format!(
+        "{{\"offer\":{{\"process\":{},\"version\":\"0\"}}}}\n",
+        std::process::id()
+    );
+    stream.write_all(offer.as_bytes()).expect("sent");
+    let mut new = new.join().expect("started");
+    let prepared = asked_line(&mut stream);
+    assert!(prepared.contains("prepared"), "{prepared}");
+    new.signal("TERM");
+    assert_eq!(new.wait(), Some(0), "{}", new.log());
+}
+
+#[test]
+fn a_running_process_that_ends_before_it_has_passed_its_sockets_is_replaced() {
+    let upstream = Upstream::plain();
+    for answer in [&b""[..], ACCEPTED] {
+        let (folder, listener) = impostor(&upstream);
+        let new = std::thread::spawn(move || Server::run(successor(folder.path()), folder));
+        let (mut stream, _) = listener.accept().expect("a connection");
+        stream.write_all(answer).expect("sent");
+        drop((stream, listener));
+        let new = new.join().expect("it serves");
+        let log = new.log();
+        assert!(log.contains("has ended: this process starts"), "{log}");
+        assert!(!is_blocked(new.address, "free.example"));
+        assert_eq!(pid(new.folder.path()), u64::from(new.id()));
+    }
+}
+
+/// A number below `end`, of a sequence that `state` continues.
+fn random(state: &mut u64, end: u64) -> u64 {
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1);
+    (*state >> 33) % end
+}
+
+#[test]
+#[ignore = "takes a minute; CI runs it"]
+fn thirty_kills_at_random_moments_always_leave_one_process_that_serves_all_that_is_in_force() {
+    const SEED: u64 = 2026;
+    let upstream = Upstream::plain();
+    let mut old = server(&upstream);
+    let folder = old.folder.path().to_owned();
+    let first = std::mem::replace(&mut old.folder, tempfile::tempdir().expect("a folder"));
+    let mut address = old.address;
+    let (mut state, mut killed) = (SEED, [0; 2]);
+    while killed[0] + killed[1] < 30 {
+        let number = killed[0] + killed[1];
+        let failed = old.log().matches("a take-over failed").count();
+        let mut new = started(&folder);
+        // The moment is the point of this test. A take-over lasts somewhat longer than this.
+        std::thread::sleep(Duration::from_millis(random(&mut state, 1800)));
+        let kills_new = random(&mut state, 2) == 0;
+        let victim = if kills_new { &mut new } else { &mut old };
+        // It may have ended, if the moment was late.
+        _ = Command::new("kill")
+            .args(["-s", "KILL", &victim.id().to_string()])
+            .output();
+        let is_killed = victim.wait().is_none();
+        if kills_new {
+            // The running one notices.
+            until("the end of the take-over", || {
+                let log = old.log();
+                log.contains("handed over") || log.matches("a take-over failed").count() > failed
+            });
+        } else {
+            until("the end of the take-over", || {
+                let log = new.log();
+                let ends = [
+                    "goes on alone",
+                    "took over",
+                    "has ended: this process starts",
+                ];
+                ends.iter().any(|end| log.contains(end))
+            });
+        }
+        let is_over = old.log().contains("handed over") && kills_new;
+        if is_over {
+            // The new process was the only one: the service manager's turn.
+            old.wait();
+            let other = tempfile::tempdir().expect("a folder");
+            old = Server::run(successor(&folder), other);
+            // The port is chosen by the system.
+            address = old.address;
+            assert!(
+                old.log().contains("none to take over from"),
+                "{}",
+                old.log()
+            );
+            continue;
+        }
+        if !kills_new {
+            old = new;
+            old.address = address;
+        }
+        if !is_killed {
+            continue;
+        }
+        killed[usize::from(kills_new)] += 1;
+        // It answers, knows all names of before, and takes another one.
+        for known in 0..number {
+            assert!(
+                is_blocked(address, &format!("kill-{known}.example")),
+                "{known} of {number}"
+            );
+        }
+        assert_serves(&old, &folder, &format!("kill-{number}.example"));
+    }
+    assert!(killed.iter().all(|of_one| *of_one > 5), "{killed:?}");
+    drop(first);
+}
