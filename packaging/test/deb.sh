@@ -46,12 +46,45 @@ until_answer more.example 0.0.0.0
 
 step "upgrade, which keeps the configuration and the state"
 generation=$(tapis status --json 2>/dev/null | python3 -c 'import json,sys; print(json.load(sys.stdin)["generation"])')
+rm -f stop
+python3 -B test/load.py >load.log 2>&1 &
+load=$!
+sleep 1
 dpkg -i "$package" >upgrade.log 2>&1 </dev/null || fail "dpkg -i: $(cat upgrade.log)"
+grep -q "has taken over from process" upgrade.log || fail "no take-over: $(cat upgrade.log)"
+sleep 1
+touch stop
+wait "$load" || fail "queries were lost: $(cat load.log)"
+cat load.log
 until_answer more.example 0.0.0.0
 until_answer free.example 192.0.2.1
-[[ $(systemctl show --value --property MainPID tapis) != "$pid" ]] || fail "the old program still runs"
+new=$(systemctl show --value --property MainPID tapis)
+[[ $new != "$pid" && -d /proc/$new && ! -d /proc/$pid ]] || fail "systemd follows process $new instead of $pid"
+[[ $(systemctl show --value --property ActiveState tapis) == active ]] || fail "it is not active"
+[[ $(systemctl show --value --property NRestarts tapis) == 0 ]] || fail "systemd restarted it"
+[[ $(systemctl show --value --property StatusText tapis) == "Serving generation"* ]] || fail "the new process does not reach systemd"
 after=$(tapis status --json 2>/dev/null | python3 -c 'import json,sys; print(json.load(sys.stdin)["generation"])')
 ((after > generation)) || fail "generation $after after $generation: the state was lost"
+
+step "systemd follows the process that took over: reload, a kill, a stop"
+systemctl reload tapis || fail "reload"
+kill -KILL "$new"
+for _ in {1..100}; do
+  [[ $(systemctl show --value --property NRestarts tapis) == 1 ]] && break
+  sleep 0.1
+done
+until_answer more.example 0.0.0.0
+[[ $(systemctl show --value --property NRestarts tapis) == 1 ]] || fail "systemd did not notice the kill"
+tries=0
+until tapis upgrade >again.log 2>&1; do
+  ((++tries < 5)) || fail "tapis upgrade: $(cat again.log)"
+  sleep 1
+done
+systemctl stop tapis || fail "stop"
+[[ -z $(answer free.example) ]] || fail "it still answers after the stop"
+[[ $(systemctl show --value --property Result tapis) == success ]] || fail "the stop failed"
+systemctl start tapis || fail "start"
+until_answer free.example 192.0.2.1
 
 step "remove"
 dpkg -r tapis >remove.log 2>&1 || fail "dpkg -r: $(cat remove.log)"

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Asks the server on 127.0.0.1 by UDP and TCP at a steady rate, until the file `stop` appears. Prints what was lost.
+
+Each query by UDP has one second, and is not repeated. TCP queries go over one connection, and over one each.
+"""
+import os
+import socket
+import struct
+import threading
+import time
+
+RATE = 200
+
+
+def query(number, name):
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack(">6H", number & 0xFFFF, 0x0100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1"
+
+
+def by_udp(number, kept):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(1)
+        client.connect(("127.0.0.1", 53))
+        client.send(query(number, f"u{number}.example"))
+        return len(client.recv(4096)) > 12
+
+
+def ask(stream, message):
+    stream.sendall(struct.pack(">H", len(message)) + message)
+    length = struct.unpack(">H", stream.recv(2, socket.MSG_WAITALL))[0]
+    return len(stream.recv(length, socket.MSG_WAITALL)) == length
+
+
+def by_tcp(number, kept):
+    with socket.create_connection(("127.0.0.1", 53), 2) as stream:
+        return ask(stream, query(number, f"t{number}.example"))
+
+
+def by_one_connection(number, kept):
+    if not kept:
+        kept.append(socket.create_connection(("127.0.0.1", 53), 2))
+    return ask(kept[0], query(number, f"k{number}.example"))
+
+
+def run(way, results):
+    number, kept, lost, longest = 0, [], 0, 0.0
+    while not os.path.exists("stop"):
+        start = time.monotonic()
+        try:
+            is_answered = way(number, kept)
+        except (OSError, struct.error):
+            is_answered = False
+            kept.clear()
+        took = time.monotonic() - start
+        longest, lost, number = max(longest, took), lost + (not is_answered), number + 1
+        time.sleep(max(0, 1 / RATE - took))
+    results[way.__name__] = (number, lost, longest)
+
+
+results = {}
+threads = [threading.Thread(target=run, args=(way, results)) for way in (by_udp, by_tcp, by_one_connection)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+for way, (asked, lost, longest) in sorted(results.items()):
+    print(f"{way}: {asked} queries, {lost} lost, the longest took {longest * 1000:.0f} ms")
+raise SystemExit(any(lost for _, lost, _ in results.values()))
