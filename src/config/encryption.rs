@@ -316,4 +316,39 @@ mod tests {
             assert!(error.contains(said), "{text}: {error}");
         }
     }
+
+    #[test]
+    fn servers_of_quic_and_http3_have_the_ports_of_their_protocols() {
+        for (text, scheme, address, path) in [
+            ("quic://192.0.2.1#dns.example", "quic", "192.0.2.1:853", ""),
+            (
+                "quic://[2001:db8::1]:8853/",
+                "quic",
+                "[2001:db8::1]:8853",
+                "",
+            ),
+            (
+                "h3://192.0.2.1#dns.example",
+                "h3",
+                "192.0.2.1:443",
+                "/dns-query",
+            ),
+            ("h3://192.0.2.1:8443/q", "h3", "192.0.2.1:8443", "/q"),
+        ] {
+            let (found, encryption) = parse(text).expect("encrypted").expect("valid");
+            assert_eq!(found.to_string(), address, "{text}");
+            assert_eq!(encryption.protocol.scheme(), scheme);
+            assert_eq!(encryption.protocol.path(), path);
+            assert!(encryption.protocol.is_over_quic());
+        }
+        for (text, said) in [
+            ("doq://192.0.2.1", "write \"quic://192.0.2.1\""),
+            ("quic://dns.example", "\"quic://192.0.2.55#dns.example\""),
+            ("h3://192.0.2.1/q{?dns}", "write \"h3://192.0.2.1/q\""),
+            ("quic://192.0.2.1/dns-query", "which is"),
+        ] {
+            let error = parse(text).expect("encrypted").expect_err("a mistake");
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
 }
