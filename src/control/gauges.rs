@@ -155,6 +155,9 @@ pub struct UpstreamStatus {
     /// Whether it is asked by encrypted connections alone.
     #[serde(default)]
     pub encrypted: bool,
+    /// When its certificate ends, as of the last TLS handshake.
+    #[serde(default)]
+    pub certificate_end: Option<Timestamp>,
     /// How it is asked first: `udp`, `tls`, `https`, `quic` or `h3`.
     #[serde(default)]
     pub transport: String,

@@ -45,6 +45,7 @@ pub(super) fn upstream_status(server: ServerState) -> UpstreamStatus {
         referrals: server.referrals,
         encrypted: server.transport.is_encrypted(),
         transport: server.transport.name().to_owned(),
+        certificate_end: server.certificate_end,
         problem: server.problem,
         failures: by_name(server.failures.recent),
         failures_total: by_name(server.failures.total),

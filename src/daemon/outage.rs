@@ -176,6 +176,7 @@ mod tests {
             referrals: 0,
             failing: false,
             transport: Transport::Udp,
+            certificate_end: None,
             problem: None,
             failures: FailureCounts::default(),
             blocks: BlockCounts::default(),

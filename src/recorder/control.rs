@@ -112,9 +112,17 @@ impl Recorder {
     /// The sinks that are on, with their figures.
     pub fn report(&self) -> RecordingReport {
         RecordingReport {
+            top: self.figures.top(TOP_ENTRIES),
+            ..self.sinks()
+        }
+    }
+
+    /// The same without the most frequent names, clients and sources, which take longer.
+    pub fn sinks(&self) -> RecordingReport {
+        RecordingReport {
             query_log: self.figures_of(Sink::QueryLog),
             dnstap: self.figures_of(Sink::Dnstap),
-            top: self.figures.top(TOP_ENTRIES),
+            top: None,
         }
     }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_encoding::BASE64;
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -23,6 +24,7 @@ use tokio_rustls::rustls::{
     version,
 };
 
+use super::certificate::CertificateEnd;
 use super::fault::OtherKey;
 use super::{TlsError, of_file, of_system, store};
 use crate::config::encryption::{Encryption, Pin, Protocol};
@@ -124,6 +126,7 @@ impl TlsClient {
         };
         let verifier = Arc::new(Verifier {
             by_authority,
+            end: CertificateEnd::default(),
             pins: settings.pins.clone(),
             algorithms: provider.signature_verification_algorithms,
             refusal: Mutex::default(),
@@ -181,6 +184,12 @@ impl TlsClient {
         self.verifier.refusal().take()
     }
 
+    /// When the server's certificate ends. `None` before the first handshake, and if the server is known by its key alone:
+    /// then the end does not count.
+    pub(crate) fn certificate_end(&self) -> Option<Timestamp> {
+        self.verifier.end.get()
+    }
+
     pub(crate) fn connector(&self) -> TlsConnector {
         Arc::clone(&self.config).into()
     }
@@ -190,6 +199,8 @@ impl TlsClient {
 #[derive(Debug)]
 struct Verifier {
     by_authority: Option<Arc<WebPkiServerVerifier>>,
+    /// Of the certificate that was accepted last, if an authority verifies it.
+    end: CertificateEnd,
     pins: Vec<Pin>,
     algorithms: WebPkiSupportedAlgorithms,
     /// Why the last certificate was refused.
@@ -216,10 +227,13 @@ impl Verifier {
         // Only the server's own key counts: a key of an authority among the certificates that it sends proves nothing.
         let key = ParsedCertificate::try_from(end_entity)?.subject_public_key_info();
         let digest: [u8; 32] = Sha256::digest(&key).into();
-        match self.pins.is_empty() || self.pins.contains(&Pin(digest)) {
-            true => Ok(ServerCertVerified::assertion()),
-            false => Err(OtherKey(BASE64.encode(&digest)).into()),
+        if !self.pins.is_empty() && !self.pins.contains(&Pin(digest)) {
+            return Err(OtherKey(BASE64.encode(&digest)).into());
         }
+        if self.by_authority.is_some() {
+            self.end.accepted(end_entity);
+        }
+        Ok(ServerCertVerified::assertion())
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Pool;
@@ -41,6 +42,8 @@ pub struct ServerState {
     pub referrals: u64,
     /// Whether its last answers were all unusable.
     pub failing: bool,
+    /// When its certificate ends, as of the last TLS handshake.
+    pub certificate_end: Option<Timestamp>,
     /// The transport of a first query to it.
     pub transport: Transport,
     /// Why no connection to it can be established or used; `None` once one can.
@@ -69,6 +72,7 @@ impl Pool {
             referrals: server.referrals(),
             failing: server.is_failing(),
             transport: server.transport(),
+            certificate_end: server.certificate_end(),
             problem: server.problem(),
             failures: server.failures(),
             blocks: server.block_counts(now),
