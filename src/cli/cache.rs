@@ -109,6 +109,7 @@ fn stats(config: Option<&PathBuf>, args: &StatsArgs, out: &mut impl Write) -> Re
         ("misses", stats.misses),
         ("stale", stats.stale),
         ("prefetched", stats.prefetched),
+        ("evictions", stats.evictions),
         ("not_kept", stats.not_kept),
     ] {
         writeln!(out, "{name}: {count}")?;
@@ -157,15 +158,17 @@ fn print(cached: &CachedAnswer, out: &mut impl Write) -> Result<(), Failure> {
         Some(secs) => format!("STALE for {secs} s"),
     };
     let flags = [
+        (cached.popular, ", popular"),
         (cached.authentic, ", validated by upstream"),
         (cached.dnssec_ok, ", with DNSSEC records"),
         (cached.checking_disabled, ", without validation"),
     ];
     let flags = flags.into_iter().filter(|(is_set, _)| *is_set);
     let flags: String = flags.map(|(_, text)| text).collect();
+    let server = cached.server.as_deref().unwrap_or("a former server");
     let source = match &*cached.zones {
-        [] => "[upstream]".to_owned(),
-        zones => format!("[[forward]] of {}", zones.join(", ")),
+        [] => format!("{server} of [upstream]"),
+        zones => format!("{server} of [[forward]] for {}", zones.join(", ")),
     };
     let rcode = &answer.rcode;
     writeln!(
@@ -177,6 +180,9 @@ fn print(cached: &CachedAnswer, out: &mut impl Write) -> Result<(), Failure> {
     }
     for error in &answer.ede {
         writeln!(out, "  EDE {error}")?;
+    }
+    if let Some(sign) = &cached.upstream_block {
+        writeln!(out, "  blocked by {server}: {sign}")?;
     }
     Ok(())
 }

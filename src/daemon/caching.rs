@@ -13,8 +13,9 @@ use crate::control::admin::caching::{
 };
 use crate::control::admin::verdict::Answer;
 use crate::serve::cache::{Entry, Names};
-use crate::stats::{Count, sums};
+use crate::stats::Count;
 use crate::wire::Rcode;
+use crate::wire::answer::Answer as UpstreamAnswer;
 use crate::wire::edns::Ede;
 use crate::wire::name::Name;
 use crate::wire::query::Query;
@@ -27,22 +28,17 @@ impl CacheControl for Live {
     fn stats(&self) -> CacheStats {
         let parts = &self.0;
         let (entries, bytes) = parts.cache.size();
-        let sums = sums(parts.counters.iter().map(|of| &**of));
-        let count = |wanted| {
-            let mut counts = sums.counts.iter();
-            counts
-                .find(|(count, _)| *count == wanted)
-                .map_or(0, |(_, sum)| *sum)
-        };
+        let count = |count| parts.counters().map(|of| of.read(count)).sum();
         CacheStats {
             entries,
             bytes,
             limit: parts.cache.capacity(),
             failures: parts.cache.failure_count(),
             hits: count(Count::CacheHits),
-            misses: count(Count::Resolved) + count(Count::Failed),
+            misses: count(Count::CacheMisses),
             stale: count(Count::Stale),
             prefetched: count(Count::Prefetched),
+            evictions: parts.cache.evictions(),
             not_kept: count(Count::Unkept),
         }
     }
@@ -84,6 +80,12 @@ impl CacheControl for Live {
 }
 
 impl Live {
+    /// The upstream server that sent an answer; `None` if that is not asked any more.
+    pub(super) fn server_of(&self, answer: &UpstreamAnswer) -> Option<String> {
+        let server = self.0.resolver.pools().server(answer.server()?)?;
+        Some(server.address().to_string())
+    }
+
     fn cached(&self, entry: &Arc<Entry>, now: u32) -> Result<CachedAnswer, String> {
         let (asked, rtype) = entry.answer.question();
         let (name, _) = Name::parse(asked, 0).expect("the name of an answer is valid");
@@ -92,6 +94,7 @@ impl Live {
         let forward = pools.find(|forward| forward.pool.id() == entry.pool());
         let zones = forward.map(|forward| forward.zones.iter().map(ToString::to_string).collect());
         let ttl_secs = entry.remaining(now);
+        let block = entry.answer.upstream_block();
         Ok(CachedAnswer {
             answer: text(entry, &name, rtype, now).map_err(|error| error.to_string())?,
             name: name.to_string(),
@@ -101,7 +104,10 @@ impl Live {
             age_secs: entry.age(now),
             ttl_secs,
             stale_secs: (ttl_secs == 0).then(|| entry.past(now)),
+            popular: entry.is_popular(),
             authentic: entry.answer.authentic(),
+            server: self.server_of(&entry.answer),
+            upstream_block: block.map(|block| block.sign.to_string()),
             zones: zones.unwrap_or_default(),
             bytes: entry.answer.footprint(),
         })

@@ -3,13 +3,15 @@
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use hickory_proto::rr::RecordType;
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::rdata::TXT;
+use hickory_proto::rr::{RData, Record, RecordType};
 use serde_json::Value;
 
 use crate::history::run;
 use crate::support::client::{addresses, ask, until};
 use crate::support::server::{Server, preamble, text};
-use crate::support::upstream::{Upstream, address_of, alias, name};
+use crate::support::upstream::{Upstream, address_of, alias, answer, name};
 
 /// A server whose upstream makes `alias.example` an alias of `target.example`.
 fn server() -> (Server, Upstream) {
@@ -53,7 +55,7 @@ fn ask_often(server: &Server, name: &str) {
 
 #[test]
 fn answers_are_shown_with_their_age_records_and_source() {
-    let (server, _upstream) = server();
+    let (server, upstream) = server();
     let (code, report) = run(&server, &["cache", "show", "alias.example"]);
     assert_eq!(code, Some(1), "{report}");
     assert!(report.contains("no answer about alias.example is in the cache"));
@@ -65,7 +67,8 @@ fn answers_are_shown_with_their_age_records_and_source() {
             lines[0].starts_with("alias.example A: NOERROR, "),
             "{shown}"
         );
-        assert!(lines[0].ends_with(" s old, from [upstream]"), "{shown}");
+        let source = format!(" s old, from {} of [upstream]", upstream.address);
+        assert!(lines[0].ends_with(&source), "{shown}");
         assert!(lines[1].starts_with("  alias.example. "), "{shown}");
         assert!(lines[1].ends_with(" IN CNAME target.example."), "{shown}");
         assert!(lines[2].ends_with(" IN A 192.0.2.9"), "{shown}");
@@ -77,6 +80,8 @@ fn answers_are_shown_with_their_age_records_and_source() {
     let answer = &json["answers"][0];
     let ttl = answer["ttl_secs"].as_u64().expect("a number");
     assert!((1..=300).contains(&ttl) && answer["rtype"] == "A", "{json}");
+    assert_eq!(answer["server"], upstream.address.to_string());
+    assert_eq!(answer["popular"], false);
     ask(server.address, "alias.example", RecordType::A);
     until("the counters", || {
         let stats = done(&server, &["cache", "stats", "--json"]);
@@ -162,4 +167,39 @@ fn an_answer_that_is_on_its_way_during_a_flush_is_not_kept() {
         asked(&upstream, "slow.example") > before,
         "the answer from before the flush was used"
     );
+}
+
+#[test]
+fn answers_that_made_room_for_others_are_counted_in_the_stats() {
+    let upstream = Upstream::start(|asked| {
+        let mut message = answer(asked, ResponseCode::NoError);
+        let owner = asked.message.queries[0].name().clone();
+        let text = RData::TXT(TXT::new(vec!["x".repeat(250); 4]));
+        message.answers.push(Record::from_rdata(owner, 300, text));
+        Some(message)
+    });
+    let config = preamble(upstream.address) + "[cache]\nsize-mib = 1\n";
+    let server = Server::start(&config, &[]);
+    let evictions = || {
+        let stats = done(&server, &["cache", "stats", "--json"]);
+        let stats: Value = serde_json::from_str(&stats).expect("JSON");
+        assert!(
+            stats["bytes"].as_u64() <= stats["limit"].as_u64(),
+            "{stats}"
+        );
+        stats["evictions"].as_u64().expect("a number")
+    };
+    ask(server.address, "first.example", RecordType::TXT);
+    assert_eq!(evictions(), 0);
+    let fits = 1 << 10;
+    for number in 0..fits + 200 {
+        ask(
+            server.address,
+            &format!("{number}.example"),
+            RecordType::TXT,
+        );
+    }
+    assert!((100..fits).contains(&evictions()), "{}", evictions());
+    let stats = done(&server, &["cache", "stats"]);
+    assert!(stats.contains("\nevictions: "), "{stats}");
 }

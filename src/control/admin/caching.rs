@@ -26,12 +26,14 @@ pub struct CacheStats {
     pub failures: usize,
     /// Queries answered from it.
     pub hits: u64,
-    /// Queries that upstream was asked for, whether it answered or not.
+    /// Queries for which upstream was to be asked, because the cache had no answer within its TTL.
     pub misses: u64,
     /// Queries answered with a stale answer.
     pub stale: u64,
     /// Popular answers that were refreshed before they expired.
     pub prefetched: u64,
+    /// Answers that were removed to make room for others.
+    pub evictions: u64,
     /// Answers that were not kept, because another thread held the lock.
     pub not_kept: u64,
 }
@@ -73,8 +75,17 @@ pub struct CachedAnswer {
     /// Seconds since its TTL ended, if it is stale.
     #[serde(default)]
     pub stale_secs: Option<u32>,
+    /// Whether it was used so often shortly before its end that upstream is asked again before it expires.
+    #[serde(default)]
+    pub popular: bool,
     /// Whether upstream has validated it.
     pub authentic: bool,
+    /// The server that sent it; `None` if that is not asked any more.
+    #[serde(default)]
+    pub server: Option<String>,
+    /// The sign by which this server blocks the name; `None` if it does not.
+    #[serde(default)]
+    pub upstream_block: Option<String>,
     /// The forwarded zones whose servers it is from; empty if it is from `[upstream]`.
     #[serde(default)]
     pub zones: Vec<String>,

@@ -312,6 +312,11 @@ impl Entry {
         ttl >= LEAST_REFRESHED && u64::from(left) * LATE_SHARE <= u64::from(ttl)
     }
 
+    /// Whether it was hit so often shortly before its end that it is refreshed.
+    pub fn is_popular(&self) -> bool {
+        self.late_hits.load(Ordering::Relaxed) >= POPULAR
+    }
+
     /// Whether it was hit.
     pub(super) fn is_used(&self) -> bool {
         self.used.load(Ordering::Relaxed)
@@ -394,4 +399,20 @@ impl Equivalent<DenialKey> for DenialRef<'_> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Denial {
     pub(super) stored: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::serve::resolver::tests::entry;
+
+    #[test]
+    fn an_entry_is_popular_after_two_hits_in_the_last_tenth_of_its_ttl() {
+        let entry = entry(60);
+        let hit = |now| (entry.is_due(now), entry.is_popular());
+        assert_eq!(hit(50), (false, false));
+        assert_eq!(hit(51), (false, false));
+        assert_eq!(hit(55), (false, false));
+        assert_eq!(hit(55), (true, true));
+        assert_eq!(hit(59), (false, true));
+    }
 }

@@ -11,6 +11,7 @@ use crate::wire::name::Name;
 
 impl Cache {
     /// Removes the answers in which one of these names occurs, and the failures of queries for them; returns how many of both.
+    /// It is forgotten, too, that one of them did not exist.
     /// Answers to queries that are numbered below `before`, and arrive later, are not kept. Takes a while if the cache is
     /// large: no thread that answers queries may call this function.
     ///
@@ -48,6 +49,13 @@ impl Cache {
         }
         for (key, _) in self.failures.iter().filter(|(key, _)| new.has_key(key)) {
             failures += u64::from(self.failures.remove(&key).is_some());
+        }
+        // A denial is about all types of a name. It makes stale answers about the names below void as well.
+        if rtype.is_none() {
+            let denials = self.denials.iter();
+            for (key, _) in denials.filter(|(key, _)| new.names.has(&key.name)) {
+                self.denials.remove(&key);
+            }
         }
         // Earlier flushes are forgotten only now: their last answers were removed above.
         remembered.retain(|flush| !is_over(flush));
@@ -92,8 +100,9 @@ mod tests {
     use smallvec::SmallVec;
 
     use super::*;
-    use crate::serve::cache::Key;
-    use crate::serve::resolver::tests::entry_of;
+    use crate::serve::cache::{Key, Lookup};
+    use crate::serve::resolver::tests::{BOUNDS, entry, entry_of};
+    use crate::wire::answer::Answer;
 
     /// A key with a name of one label of four bytes.
     fn key(number: u32) -> Key {
@@ -145,6 +154,37 @@ mod tests {
         assert_eq!(cache.size().0, 0);
         cache.insert(key(1), numbered(5));
         assert_eq!(cache.size().0, 1);
+    }
+
+    #[test]
+    fn a_flush_of_a_denied_name_makes_stale_answers_about_names_below_usable_again() {
+        let name = |text| Name::from_text(text).expect("a name");
+        let key = |text| Key::of(&name(text), 1);
+        let denial = |now| {
+            let head = b"\0\0\x81\x83\0\x01\0\0\0\0\0\0";
+            let packet = [head, name("corp.example").wire(), &[0, 1, 0, 1]].concat();
+            let answer = Answer::parse(&packet, &name("corp.example"), 1, 1, BOUNDS);
+            Arc::new(Entry::new(answer.expect("an answer"), now))
+        };
+        let is_usable = |cache: &Cache| {
+            let found = cache.lookup_key(key("www.corp.example").as_ref(), 100);
+            matches!(found, Lookup::Miss(Some(_)))
+        };
+        let scopes = [
+            (Names::Exact(name("corp.example")), None, true),
+            (Names::Subtree(name("corp.example")), Some(28), false),
+            (Names::Exact(name("other.example")), None, false),
+        ];
+        for (names, rtype, expected) in scopes {
+            let cache = Cache::new(1 << 20, 86_400);
+            // The names in the answer itself do not matter here.
+            cache.insert(key("www.corp.example"), entry(60));
+            assert!(is_usable(&cache));
+            cache.insert(key("corp.example"), denial(5));
+            assert!(!is_usable(&cache), "denied");
+            cache.flush(names, rtype, u64::MAX, 10).expect("flushed");
+            assert_eq!(is_usable(&cache), expected);
+        }
     }
 
     #[test]

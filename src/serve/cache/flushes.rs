@@ -20,7 +20,7 @@ pub enum Names {
 }
 
 impl Names {
-    fn has(&self, name: &[u8]) -> bool {
+    pub(super) fn has(&self, name: &[u8]) -> bool {
         match self {
             Self::Exact(exact) => exact.wire() == name,
             Self::Subtree(zone) => is_below(name, zone.wire()),

@@ -2,13 +2,14 @@
 //! Each pool has its own servers and their health.
 
 use std::collections::HashMap;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use foldhash::quality::RandomState;
 
 use super::Pool;
-use super::server::Target;
+use super::server::{Server, Target};
 use crate::config::selection::{OnUpstreamBlock, Selection};
 use crate::serve::cache::{Entry, Key};
 use crate::serve::routes::{PoolId, Routes};
@@ -130,6 +131,18 @@ impl Pools {
     /// The pools of forwarded zones.
     pub fn forwarding(&self) -> Arc<Forwarding> {
         self.forwarding.load_full()
+    }
+
+    /// The server with a number; `None` if it is not asked any more.
+    pub fn server(&self, number: NonZeroU16) -> Option<Arc<Server>> {
+        let forwarding = self.forwarding.load();
+        let forwards = forwarding.pools().iter().map(|forward| &forward.pool);
+        let mut pools = [&self.default].into_iter().chain(forwards);
+        pools.find_map(|pool| {
+            let held = pool.lock();
+            let mut servers = held.all.iter();
+            servers.find(|server| server.number() == number).cloned()
+        })
     }
 
     /// Replaces the pools of forwarded zones. Queries in flight for names of which another pool is asked now

@@ -69,13 +69,14 @@ impl Sent<'_> {
     pub(super) fn evaluate(&self, received: Received<'_>) -> Evaluation {
         let at = received.at;
         let mut evaluation = self.evaluate_response(received);
-        if let Evaluation::Answer(answer) = &mut evaluation
-            && let Some(sign) = answer.block_sign(|address| self.intake.is_landing(address))
-        {
-            self.counters.bump(Count::UpstreamBlocks);
-            self.server.blocks(at);
-            let server = Arc::clone(self.server.shown());
-            answer.mark_blocked(UpstreamBlock { server, sign });
+        if let Evaluation::Answer(answer) = &mut evaluation {
+            answer.set_server(self.server.number());
+            if let Some(sign) = answer.block_sign(|address| self.intake.is_landing(address)) {
+                self.counters.bump(Count::UpstreamBlocks);
+                self.server.blocks(at);
+                let server = Arc::clone(self.server.shown());
+                answer.mark_blocked(UpstreamBlock { server, sign });
+            }
         }
         evaluation
     }

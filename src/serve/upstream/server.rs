@@ -7,8 +7,9 @@
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -57,11 +58,18 @@ impl Target {
     }
 }
 
+fn unused_number() -> NonZeroU16 {
+    static LAST: AtomicU16 = AtomicU16::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+    NonZeroU16::new(number).unwrap_or(NonZeroU16::MIN)
+}
+
 /// One upstream server. Shared by all threads; only its connections need a lock.
 pub struct Server {
     target: Target,
     /// Its address, as it is shown.
     shown: Arc<str>,
+    number: NonZeroU16,
     /// The origin of all times kept here.
     epoch: Instant,
     without_edns: Period,
@@ -93,6 +101,7 @@ impl Server {
         Self {
             shown: target.address.socket.to_string().into(),
             target,
+            number: unused_number(),
             epoch: Instant::now(),
             without_edns: Period::default(),
             without_case: Period::default(),
@@ -116,6 +125,11 @@ impl Server {
     /// Its address, as it is shown.
     pub(super) fn shown(&self) -> &Arc<str> {
         &self.shown
+    }
+
+    /// Tells it from the other servers of this process, unless that had 65,535 servers or more since its start.
+    pub fn number(&self) -> NonZeroU16 {
+        self.number
     }
 
     /// Whether queries are sent to it by encrypted connections alone.

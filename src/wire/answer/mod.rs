@@ -14,6 +14,7 @@ mod rewrite;
 mod spelling;
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 pub use self::block::{BlockSign, UpstreamBlock};
 use self::chain::Chain;
@@ -44,7 +45,8 @@ pub struct Answer {
     /// hint.
     bytes: Box<[u8]>,
     wire_len: u16,
-    ttl_count: u16,
+    /// See [`server`](Self::server).
+    server: Option<NonZeroU16>,
     hop_count: u16,
     destinations: DestinationCounts,
     question_end: u16,
@@ -113,7 +115,7 @@ impl Answer {
         Ok(Self {
             bytes: written.bytes,
             wire_len: written.wire_len,
-            ttl_count: written.ttl_count,
+            server: None,
             hop_count: chain.hops.len() as u16,
             destinations: written.destinations,
             question_end: question_end as u16,
@@ -172,6 +174,16 @@ impl Answer {
     /// Upstream's Extended DNS Errors.
     pub fn errors(&self) -> &[UpstreamEde] {
         &self.remarks.errors
+    }
+
+    /// Records the number of the server that sent it.
+    pub fn set_server(&mut self, server: NonZeroU16) {
+        self.server = Some(server);
+    }
+
+    /// The number of the server that sent it, if that was recorded.
+    pub fn server(&self) -> Option<NonZeroU16> {
+        self.server
     }
 
     /// The sign that upstream blocks the name, if there is one.
@@ -374,8 +386,14 @@ impl Answer {
         &self.bytes[..usize::from(self.wire_len)]
     }
 
+    /// The number of TTL fields: each record has one.
+    #[inline]
+    fn ttl_count(&self) -> usize {
+        self.counts.into_iter().map(usize::from).sum()
+    }
+
     fn behind_ttls(&self) -> &[u8] {
-        &self.bytes[usize::from(self.wire_len) + 2 * usize::from(self.ttl_count)..]
+        &self.bytes[usize::from(self.wire_len) + 2 * self.ttl_count()..]
     }
 
     /// All records, without header and question.
@@ -390,7 +408,7 @@ impl Answer {
 
     /// The offsets of the TTL fields, which hold the clamped TTLs from upstream.
     pub(super) fn ttl_fields(&self) -> impl Iterator<Item = usize> + Clone {
-        let offsets = &self.bytes[usize::from(self.wire_len)..][..2 * usize::from(self.ttl_count)];
+        let offsets = &self.bytes[usize::from(self.wire_len)..][..2 * self.ttl_count()];
         offsets.chunks_exact(2).map(offset)
     }
 

@@ -45,7 +45,6 @@ impl Intake {
 pub(super) struct Written {
     pub(super) bytes: Box<[u8]>,
     pub(super) wire_len: u16,
-    pub(super) ttl_count: u16,
     pub(super) destinations: DestinationCounts,
     pub(super) additional_at: u16,
     pub(super) counts: [u16; 3],
@@ -364,7 +363,6 @@ impl<'m> Writer<'m> {
         Written {
             bytes: bytes.into(),
             wire_len,
-            ttl_count: self.ttl_fields.len() as u16,
             destinations: self.destinations.counts(),
             additional_at: self.additional_at as u16,
             counts: self.counts,
