@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use hickory_proto::rr::RecordType;
 
+use super::answer_text::print_records;
 use super::failure::Failure;
+use super::plain::print_json;
 use super::server::{self, ControlArgs};
 use crate::config::shown::counted;
 use crate::control::admin::caching::{
     CacheShown, CacheStats, CachedAnswer, FlushReport, FlushRequest, FlushScope, ShowRequest,
 };
+use crate::wire::name::Name;
 
 #[derive(Debug, Args)]
 pub(super) struct CacheArgs {
@@ -47,8 +50,9 @@ struct StatsArgs {
 struct ShowArgs {
     #[command(flatten)]
     control: ControlArgs,
-    /// The name.
-    name: String,
+    /// The name. IDNs can be written in Unicode.
+    #[arg(value_parser = super::why::name)]
+    name: Name,
     /// The record type: A, AAAA, HTTPS, TYPE65, ... The default is all types.
     #[arg(value_name = "TYPE", value_parser = super::why::rtype)]
     rtype: Option<RecordType>,
@@ -62,11 +66,12 @@ struct ShowArgs {
 struct FlushArgs {
     #[command(flatten)]
     control: ControlArgs,
-    /// The name.
-    name: Option<String>,
+    /// The name. IDNs can be written in Unicode.
+    #[arg(value_parser = super::why::name)]
+    name: Option<Name>,
     /// A name and all names below it.
-    #[arg(long, value_name = "NAME")]
-    zone: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = super::why::name)]
+    zone: Option<Name>,
     /// All names.
     #[arg(long)]
     all: bool,
@@ -94,7 +99,7 @@ fn stats(config: Option<&PathBuf>, args: &StatsArgs, out: &mut impl Write) -> Re
     let sockets = args.control.sockets(config)?;
     let stats: CacheStats = server::get(&sockets, "/cache")??;
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&stats)?)?;
+        print_json(&stats, out)?;
         return Ok(());
     }
     let CacheStats { bytes, limit, .. } = stats;
@@ -119,13 +124,13 @@ fn stats(config: Option<&PathBuf>, args: &StatsArgs, out: &mut impl Write) -> Re
 
 fn show(config: Option<&PathBuf>, args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
     let request = ShowRequest {
-        name: args.name.clone(),
+        name: args.name.to_string(),
         rtype: args.rtype.map(u16::from),
     };
     let sockets = args.control.sockets(config)?;
     let shown: CacheShown = server::post(&sockets, "/cache/show", &request)??;
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&shown)?)?;
+        print_json(&shown, out)?;
     } else {
         for cached in &shown.answers {
             print(cached, out)?;
@@ -144,19 +149,31 @@ fn show(config: Option<&PathBuf>, args: &ShowArgs, out: &mut impl Write) -> Resu
     Err(Failure::Reported)
 }
 
+/// How long an answer is used, in a few words.
+pub(super) fn life(cached: &CachedAnswer) -> String {
+    match cached.stale_secs {
+        None => format!("{} s left", cached.ttl_secs),
+        Some(secs) => format!("STALE for {secs} s"),
+    }
+}
+
+/// The server that sent an answer, and the section that names it.
+pub(super) fn source(cached: &CachedAnswer) -> String {
+    let server = cached.server.as_deref().unwrap_or("a former server");
+    match &*cached.zones {
+        [] => format!("{server} of [upstream]"),
+        zones => format!("{server} of [[forward]] for {}", zones.join(", ")),
+    }
+}
+
 fn print(cached: &CachedAnswer, out: &mut impl Write) -> Result<(), Failure> {
     let CachedAnswer {
         name,
         rtype,
         age_secs,
-        ttl_secs,
         answer,
         ..
     } = cached;
-    let life = match cached.stale_secs {
-        None => format!("{ttl_secs} s left"),
-        Some(secs) => format!("STALE for {secs} s"),
-    };
     let flags = [
         (cached.popular, ", popular"),
         (cached.authentic, ", validated by upstream"),
@@ -165,32 +182,22 @@ fn print(cached: &CachedAnswer, out: &mut impl Write) -> Result<(), Failure> {
     ];
     let flags = flags.into_iter().filter(|(is_set, _)| *is_set);
     let flags: String = flags.map(|(_, text)| text).collect();
-    let server = cached.server.as_deref().unwrap_or("a former server");
-    let source = match &*cached.zones {
-        [] => format!("{server} of [upstream]"),
-        zones => format!("{server} of [[forward]] for {}", zones.join(", ")),
-    };
-    let rcode = &answer.rcode;
+    let (rcode, life, source) = (&answer.rcode, life(cached), source(cached));
     writeln!(
         out,
         "{name} {rtype}: {rcode}, {life}, {age_secs} s old, from {source}{flags}"
     )?;
-    for record in &answer.records {
-        writeln!(out, "  {record}")?;
-    }
-    for error in &answer.ede {
-        writeln!(out, "  EDE {error}")?;
-    }
+    print_records(answer, "  ", out)?;
     if let Some(sign) = &cached.upstream_block {
-        writeln!(out, "  blocked by {server}: {sign}")?;
+        writeln!(out, "  blocked there: {sign}")?;
     }
     Ok(())
 }
 
 fn flush(config: Option<&PathBuf>, args: &FlushArgs, out: &mut impl Write) -> Result<(), Failure> {
     let scope = match (&args.name, &args.zone) {
-        (Some(name), _) => FlushScope::Name(name.clone()),
-        (None, Some(zone)) => FlushScope::Zone(zone.clone()),
+        (Some(name), _) => FlushScope::Name(name.to_string()),
+        (None, Some(zone)) => FlushScope::Zone(zone.to_string()),
         (None, None) => FlushScope::All,
     };
     let request = FlushRequest {
@@ -200,7 +207,7 @@ fn flush(config: Option<&PathBuf>, args: &FlushArgs, out: &mut impl Write) -> Re
     let sockets = args.control.sockets(config)?;
     let report: FlushReport = server::post(&sockets, "/cache/flush", &request)??;
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+        print_json(&report, out)?;
         return Ok(());
     }
     writeln!(

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::failure::Failure;
+use super::plain::print_json;
 use super::server::{self, ControlArgs};
 use crate::control::admin::client::ClientError;
 use crate::control::admin::health::{Health, Level, Threshold, Thresholds, health};
@@ -45,7 +46,7 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let health = ask(config, args);
     match args.json {
-        true => writeln!(out, "{}", serde_json::to_string_pretty(&health)?)?,
+        true => print_json(&health, out)?,
         false => writeln!(out, "{}", health.line())?,
     }
     match health.level {

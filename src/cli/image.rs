@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::plain::print_json;
 use crate::config::shown::{Show, counted};
 use crate::control::persist::store::read_image;
 use crate::policy::image::Image;
@@ -48,7 +49,7 @@ struct SectionSize {
 pub(super) fn run(args: &ImageArgs, out: &mut impl Write) -> Result<(), Failure> {
     let summary = ImageSummary::new(args, &read_image(&args.file)?);
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?;
+        print_json(&summary, out)?;
         return Ok(());
     }
     print(&summary, out)

@@ -1,5 +1,6 @@
 //! The command line: parses arguments, calls the library, and prints the results. One file for each verb.
 
+mod answer_text;
 mod cache;
 mod check;
 mod compile;
@@ -23,6 +24,7 @@ mod pause;
 mod plain;
 mod progress;
 mod publish;
+mod query;
 mod reload;
 mod rollback;
 mod serve;
@@ -161,6 +163,13 @@ enum Verb {
     Cache(cache::CacheArgs),
     /// Show or change the level of the running server's log.
     Log(log::LogArgs),
+    /// Have the running server answer a query, and show the answer and how it came about.
+    ///
+    /// The query goes the way of a client's: through the policy, the cache and the upstream servers. Shown are the answer, the
+    /// rules that match, the server that upstream's answer is from and its age, and the time that it took. The query is neither
+    /// counted in `status` nor recorded, but upstream's answer is cached. Exit code 0 when the answer is NOERROR or
+    /// NXDOMAIN, 1 when it is another or there is none, 4 when no server could be asked.
+    Query(query::QueryArgs),
     /// Print one line about the health of a running server, for monitoring plug-ins.
     ///
     /// The line and the exit codes are those of the plug-ins of Nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, with
@@ -255,6 +264,7 @@ impl Verb {
             | Self::Cache(_)
             | Self::Log(_)
             | Self::Health(_)
+            | Self::Query(_)
             | Self::Publish(_) => Need::Socket,
             Self::Check(_) | Self::Why(_) | Self::Upgrade(_) => Need::AsServer,
         }
@@ -299,6 +309,7 @@ pub fn main() -> ExitCode {
         Verb::Tail(args) => tail::run(config, &args, &mut out),
         Verb::Cache(args) => cache::run(config, &args, &mut out),
         Verb::Log(args) => log::run(config, &args, &mut out),
+        Verb::Query(args) => query::run(config, &args, &mut out),
         Verb::Health(args) => health::run(config, &args, &mut out),
         Verb::Reload(args) => reload::run(config, &args, &mut out),
         Verb::Upgrade(args) => upgrade::run(config, &args, &mut out),

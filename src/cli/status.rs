@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::failure::Failure;
+use super::plain::print_json;
 use super::server::{self, ControlArgs};
 use super::{feed, list_summary, log, reload};
 use crate::config::paths;
@@ -37,7 +38,7 @@ pub(super) fn run(
     let sockets = args.control.sockets(config)?;
     let status: Status = server::get(&sockets, "/status")??;
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
+        print_json(&status, out)?;
         return exit_code(&status);
     }
     let Status {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
 
-use super::explain::{answer, question};
+use super::answers::answer;
+use super::explain::question;
 use super::live::Live;
 use crate::control::admin::caching::{
     CacheControl, CacheShown, CacheStats, CachedAnswer, FlushReport, FlushRequest, FlushScope,
@@ -86,7 +87,7 @@ impl Live {
         Some(server.address().to_string())
     }
 
-    fn cached(&self, entry: &Arc<Entry>, now: u32) -> Result<CachedAnswer, String> {
+    pub(super) fn cached(&self, entry: &Arc<Entry>, now: u32) -> Result<CachedAnswer, String> {
         let (asked, rtype) = entry.answer.question();
         let (name, _) = Name::parse(asked, 0).expect("the name of an answer is valid");
         let forwarding = self.0.resolver.pools().forwarding();
@@ -114,7 +115,7 @@ impl Live {
     }
 }
 
-fn parsed(name: &str) -> Result<Name, String> {
+pub(super) fn parsed(name: &str) -> Result<Name, String> {
     Name::from_text(name).map_err(|error| format!("{name:?} is not a domain name: {error}"))
 }
 

@@ -3,12 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use hickory_proto::op::{Edns, Message, MessageType, Query, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, Query};
 use hickory_proto::rr::rdata::SOA;
-use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name as DnsName, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
+use super::answers::answer;
 use crate::config::paths::{recorded, section};
 use crate::config::shown::counted;
 use crate::control::admin::verdict::{
@@ -83,7 +83,7 @@ pub fn explain(
         name: request.name.clone(),
         source,
     })?;
-    let policy = policy(snapshot, client(snapshot, request)).for_type(request.rtype);
+    let policy = policy(snapshot, client_of(snapshot, request.client)).for_type(request.rtype);
     // Upstream is not asked, so of its answer only that address is known.
     let (mut decision, mut matching) = (Decision::Pass, Vec::new());
     for place in policy.explain(&name, &[], request.address.as_slice()) {
@@ -161,7 +161,12 @@ pub fn explain(
 }
 
 /// The section of the configuration that answers the name, or that names its servers.
-fn local_note(snapshot: &Snapshot, name: &Name, rtype: u16, outcome: Outcome) -> Option<String> {
+pub(super) fn local_note(
+    snapshot: &Snapshot,
+    name: &Name,
+    rtype: u16,
+    outcome: Outcome,
+) -> Option<String> {
     match outcome {
         Outcome::Local => {
             let line = snapshot.local.lookup(name, rtype)?.line?;
@@ -222,7 +227,7 @@ fn chain(exemption: ChainExemption) -> Chain {
 }
 
 /// Converts a matching rule for the control socket. Each pattern that is found in the name becomes a rule.
-fn rules(
+pub(super) fn rules(
     policy: PolicyView<'_>,
     name: &Name,
     matched: &Matched<'_>,
@@ -274,8 +279,8 @@ fn records(owners: &[Name], matched: &Matched<'_>) -> Vec<String> {
 }
 
 /// The client of a request. If it names none, one that may query is assumed, if the configuration permits any.
-fn client(snapshot: &Snapshot, request: &ExplainRequest) -> IpAddr {
-    let permitted = request.client.or_else(|| snapshot.clients.any());
+pub(super) fn client_of(snapshot: &Snapshot, named: Option<IpAddr>) -> IpAddr {
+    let permitted = named.or_else(|| snapshot.clients.any());
     permitted.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
@@ -323,7 +328,7 @@ fn ask(
     decision: &Decision<'_>,
 ) -> Result<Explained, ExplainError> {
     let query = query(name, request)?;
-    let client = SocketAddr::new(client(snapshot, request), 0);
+    let client = SocketAddr::new(client_of(snapshot, request.client), 0);
     let client = Client::new(client, Transport::Tcp);
     let (packet, mut out) = (query.to_vec()?, Vec::new());
     let cache = Cache::new(1 << 20, 0);
@@ -422,39 +427,6 @@ fn learn(
     let query = WireQuery::parse(&packet, &mut room).expect("the query was just written");
     cache.insert(Key::new(&query), Arc::new(Entry::new(answer, 0)));
     Ok(())
-}
-
-pub(super) fn answer(reply: &Message) -> Answer {
-    let options = reply.edns.iter();
-    let options = options.flat_map(|edns| edns.options().as_ref().iter());
-    let ede = options.filter_map(|(_, option)| match option {
-        EdnsOption::Unknown(15, bytes) => bytes.split_at_checked(2).map(|(code, text)| {
-            let code = u16::from_be_bytes([code[0], code[1]]);
-            format!("{code} {}", String::from_utf8_lossy(text))
-                .trim_end()
-                .to_owned()
-        }),
-        _ => None,
-    });
-    Answer {
-        rcode: mnemonic(reply.metadata.response_code),
-        records: reply.answers.iter().map(ToString::to_string).collect(),
-        ede: ede.collect(),
-    }
-}
-
-/// The mnemonic of a response code, or `RCODE` with the number.
-fn mnemonic(code: ResponseCode) -> String {
-    match code {
-        ResponseCode::NoError => "NOERROR".to_owned(),
-        ResponseCode::ServFail => "SERVFAIL".to_owned(),
-        ResponseCode::NXDomain => "NXDOMAIN".to_owned(),
-        ResponseCode::Refused => "REFUSED".to_owned(),
-        ResponseCode::NotImp => "NOTIMP".to_owned(),
-        ResponseCode::FormErr => "FORMERR".to_owned(),
-        ResponseCode::YXDomain => "YXDOMAIN".to_owned(),
-        other => format!("RCODE{}", u16::from(other)),
-    }
 }
 
 #[cfg(test)]

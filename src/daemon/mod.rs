@@ -1,5 +1,6 @@
 //! Starts and stops the server.
 
+mod answers;
 mod bind;
 mod bootstrap;
 mod caching;
@@ -26,6 +27,7 @@ mod observer;
 mod outage;
 mod preflight;
 mod privileges;
+mod querying;
 mod recent_drops;
 mod resolv_conf;
 mod service;
@@ -72,7 +74,7 @@ pub use self::target::UpstreamError;
 use self::upstreams::Upstreams;
 use crate::config::{Config, Origin};
 use crate::control::Control;
-use crate::control::admin::api;
+use crate::control::admin::api::{self, Backends};
 use crate::control::admin::logging::LogControl;
 use crate::control::admin::socket::SocketFile;
 use crate::control::admin::successor;
@@ -285,13 +287,14 @@ pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
                 listener,
                 access,
                 requests,
-                (
+                Backends {
                     explain,
                     policy,
-                    service.cache_control(),
-                    service.recorded(),
+                    cache: service.cache_control(),
+                    recorded: service.recorded(),
+                    queries: service.query_control(),
                     log,
-                ),
+                },
                 successors,
                 state_dir,
                 stop.clone(),

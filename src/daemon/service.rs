@@ -26,6 +26,7 @@ use super::upstreams::UpstreamSource;
 use crate::config::Config;
 use crate::control::Control;
 use crate::control::admin::caching::CacheControl;
+use crate::control::admin::querying::QueryControl;
 use crate::control::data_plane::DataPlane;
 use crate::control::recording::RecordedQueries;
 use crate::control::vitals::Vitals;
@@ -217,6 +218,11 @@ impl Service {
     /// The finished queries, for the control socket.
     pub(super) fn recorded(&self) -> Arc<dyn RecordedQueries> {
         Arc::clone(&self.live.0.recorder) as Arc<dyn RecordedQueries>
+    }
+
+    /// The answers to operators' queries, for the control socket.
+    pub(super) fn query_control(&self) -> Arc<dyn QueryControl> {
+        Arc::new(self.live.clone())
     }
 
     /// Accepts no more queries, answers those in progress, and ends within [`DRAIN`].

@@ -359,7 +359,7 @@ impl AnswerContext<'_, '_> {
 }
 
 /// The target of a CNAME rule for a name; `None` if it is too long to be a name.
-fn target_of(by: &Matched<'_>, name: &Name) -> Option<Name> {
+pub(super) fn target_of(by: &Matched<'_>, name: &Name) -> Option<Name> {
     match &by.blocking.effect_answer {
         Some(EffectAnswer::Cname {
             target,

@@ -106,6 +106,21 @@ impl Finished<'_> {
     }
 }
 
+/// The word for where an answer comes from; `None` if there is none, or it is an error of this server.
+pub fn origin(outcome: Option<Count>, is_blocked: bool) -> Option<&'static str> {
+    if is_blocked {
+        return Some("policy");
+    }
+    match outcome? {
+        Count::Local | Count::Chaos | Count::Any => Some("local"),
+        Count::CacheHits => Some("cache"),
+        Count::Stale => Some("stale-cache"),
+        Count::Resolved | Count::Failed => Some("upstream"),
+        Count::ZoneAnswers => Some("published-zone"),
+        _ => None,
+    }
+}
+
 /// The index of a rule's action in [`ACTIONS`](crate::stats::ACTIONS).
 fn action(matched: &Matched<'_>) -> usize {
     match &matched.blocking.effect_answer {

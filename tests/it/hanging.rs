@@ -133,6 +133,21 @@ fn an_order_whose_file_hangs_delays_no_date_and_applies_once_read() {
 }
 
 #[test]
+#[ignore = "needs python3 and a file system with leases"]
+fn queries_of_operators_are_answered_while_a_list_hangs() {
+    let (server, _, _upstream) = start(|_| Vec::new());
+    let lease = Lease::take(&server.path("slow"), "new.example\n");
+    let path = server.path("slow").display().to_string();
+    until("an alarm", || alarms(&server.status()).contains(&path));
+    let blocked = text(&server.verb(&["query", "ads.example"]));
+    assert!(blocked.contains(", blocked by list ads\n"), "{blocked}");
+    let other = text(&server.verb(&["query", "other.example"]));
+    assert!(other.contains(", from upstream\n"), "{other}");
+    lease.release();
+    until("the list", || is_blocked(server.address, "new.example"));
+}
+
+#[test]
 #[ignore = "needs python3 and a file system with leases; takes 10 s"]
 fn an_exception_whose_file_hangs_delays_no_order() {
     let (server, _, _upstream) = start(|folder| {

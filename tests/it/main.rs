@@ -48,6 +48,7 @@ mod orders;
 mod pauses;
 mod peers;
 mod policy_page;
+mod query_verb;
 mod quic_upstreams;
 mod quirks;
 mod real_lists;

@@ -14,7 +14,7 @@ use crate::state::end;
 use crate::support::client::{ask, data, is_blocked, until};
 use crate::support::clock::Clock;
 use crate::support::server::{Server, folder, list, preamble, tapis};
-use crate::support::upstream::{Upstream, address_of, alias, name};
+use crate::support::upstream::{Upstream, aliased};
 
 const STATE: &str = "[state]\ndir = \"state\"\nkeep = 10\n";
 
@@ -38,17 +38,7 @@ fn config(upstream: &Upstream, more: &str) -> String {
 
 /// An upstream server for which `alias.example` is an alias of `listed.example`.
 fn upstream() -> Upstream {
-    Upstream::start(|asked| {
-        let mut message = address_of(asked, [192, 0, 2, 9]);
-        if name(asked).starts_with("alias.example") {
-            let target = "listed.example.";
-            message.answers[0].name = target.parse().expect("a name");
-            message
-                .answers
-                .insert(0, alias("alias.example.", target, 60));
-        }
-        Some(message)
-    })
+    Upstream::start(|asked| Some(aliased(asked, "alias.example", "listed.example")))
 }
 
 /// A server with these lists, and with an order that both an order and a list have a rule for.

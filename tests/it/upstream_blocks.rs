@@ -76,12 +76,27 @@ fn the_errors_of_a_block_by_upstream_are_passed_on_and_kept_in_the_cache_as_upst
     assert_eq!(server.count("blocked"), 0, "this server blocks nothing");
     let cached = server.verb(&["cache", "show", "bad.example"]);
     let sign = format!(
-        "  EDE 16 court order 7\n  blocked by {}: Extended DNS Error 16\n",
+        " from {} of [upstream]\n  EDE 16 (Censored) upstream: court order 7\n  blocked there: Extended DNS Error 16\n",
         upstream.address
     );
     assert!(text(&cached).contains(&sign), "{}", text(&cached));
     let cached = server.verb(&["cache", "show", "good.example"]);
-    assert!(!text(&cached).contains("blocked by"), "{}", text(&cached));
+    assert!(
+        !text(&cached).contains("blocked there"),
+        "{}",
+        text(&cached)
+    );
+    let asked = server.verb(&["query", "bad.example"]);
+    assert!(asked.status.success(), "NXDOMAIN is an answer");
+    let asked = text(&asked);
+    assert!(
+        asked.starts_with("bad.example A: NXDOMAIN, from cache\n"),
+        "{asked}"
+    );
+    assert!(
+        asked.contains(", blocked there: Extended DNS Error 16\n"),
+        "{asked}"
+    );
     let status = server.verb(&["status"]);
     assert!(status.status.success(), "it is no alarm");
     let line = format!("upstream {}: ", upstream.address);

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::cli::failure::Failure;
+use crate::cli::plain::print_json;
 use crate::cli::server::{self, ControlArgs};
 use crate::cli::zones;
 use crate::config::shown::counted;
@@ -48,7 +49,7 @@ pub(super) fn run(
         .map(|overlap| Figures::new(overlap, &status))
         .collect();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&figures)?)?;
+        print_json(&figures, out)?;
         return Ok(());
     }
     if figures.is_empty() {

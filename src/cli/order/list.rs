@@ -13,6 +13,7 @@ use crate::cli::configuration::read_needed;
 use crate::cli::failure::Failure;
 use crate::cli::order_text;
 use crate::cli::plain::Plain;
+use crate::cli::plain::print_json;
 use crate::cli::server::ControlArgs;
 use crate::config::moment::Moment;
 use crate::config::order::State;
@@ -52,7 +53,7 @@ pub(super) fn list(
     let at = args.at.instant();
     let orders = order_list::list(&registry, server.as_ref(), at, args.state);
     if args.at.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&orders)?)?;
+        print_json(&orders, out)?;
     } else {
         for order in &orders {
             match order {
@@ -77,7 +78,7 @@ pub(super) fn show(
     let order = order_list::find(&registry, server.as_ref(), at, &args.id);
     match &order {
         Some(order) if args.at.json => {
-            writeln!(out, "{}", serde_json::to_string_pretty(order)?)?;
+            print_json(order, out)?;
         }
         Some(ListedOrder::Filed(order)) => {
             order_text::print_headline(order.order, order.state, out)?;

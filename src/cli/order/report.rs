@@ -8,6 +8,7 @@ use clap::Args;
 use super::files::{AtArgs, SECTIONS, check_problems};
 use crate::cli::configuration::read_needed;
 use crate::cli::failure::Failure;
+use crate::cli::plain::print_json;
 use crate::cli::server::{self, ControlArgs};
 use crate::config::shown::counted;
 use crate::control::inspect::order_report::{OrderCount, OrderReport, OverdueReview, spans};
@@ -43,7 +44,7 @@ pub(super) fn run(
         unknown,
     );
     match args.at.json {
-        true => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+        true => print_json(&report, out)?,
         false => print(&report, out)?,
     }
     check_problems(&registry)

@@ -14,6 +14,7 @@ use self::served::Served;
 use super::configuration::{Choice, read_config, report_others};
 use super::failure::Failure;
 use super::journal::PastArgs;
+use super::plain::print_json;
 use super::server::ControlArgs;
 use crate::config::moment::{Moment, time_or_date};
 use crate::config::{Config, Origin};
@@ -114,7 +115,7 @@ pub(super) fn run(choice: &Choice, args: &WhyArgs, out: &mut impl Write) -> Resu
         explanation.make_paths_absolute();
     }
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&explanation)?)?;
+        print_json(&explanation, out)?;
     } else {
         print::print_explanation(&explanation, out)?;
     }
@@ -136,7 +137,7 @@ fn explain_by_files(
     Ok(explanation?)
 }
 
-fn name(text: &str) -> Result<Name, String> {
+pub(super) fn name(text: &str) -> Result<Name, String> {
     match typed::one(text) {
         Ok((name, None)) => Ok(name),
         Ok((_, Some(_))) => Err("write one name, without a leading dot or `*.`".to_owned()),

@@ -2,13 +2,12 @@
 
 use std::io::Write;
 
+use crate::cli::answer_text::{RuleText, print_records, print_rule};
 use crate::cli::failure::Failure;
 use crate::cli::order_text;
 use crate::config::shown::Show;
 use crate::control::admin::verdict::{Chain, Outcome};
 use crate::control::inspect::explain::{Explanation, IdleOrder, source_label};
-use crate::policy::explain::Role;
-use crate::policy::rule::Kind;
 
 pub(super) fn print_explanation(
     explanation: &Explanation,
@@ -25,32 +24,16 @@ pub(super) fn print_explanation(
     });
     writeln!(out, "{}: {}{of}", explanation.name, explanation.decision)?;
     for rule in &explanation.rules {
-        let kind = match rule.kind {
-            Kind::Block => "block",
-            Kind::Allow => "allow",
-            Kind::Order => "order",
-            Kind::Exception => "exception",
+        let text = RuleText {
+            rule: &rule.rule,
+            kind: rule.kind,
+            source: &rule.source,
+            path: &rule.path,
+            line: rule.line,
+            role: rule.role,
+            more: &mut rule.text.iter().chain(&rule.records),
         };
-        let line = rule.line.map_or(String::new(), |line| format!(":{line}"));
-        let (mark, note) = match rule.role {
-            Some(Role::Decides) => ("rule", ""),
-            Some(Role::Ignored) => ("also", " (ignored because of an exception)"),
-            Some(Role::Fails) => ("also", " (its condition does not hold for this query)"),
-            Some(Role::LogOnly) => ("also", " (logged only)"),
-            Some(Role::Loses) | None => ("also", ""),
-        };
-        let (source, text, path) = (
-            source_label(&rule.source, Some(&rule.path)),
-            &rule.rule,
-            rule.path.shown(),
-        );
-        writeln!(
-            out,
-            "  {mark} {text} ({kind}, {source}, {path}{line}){note}"
-        )?;
-        for text in rule.text.iter().chain(&rule.records) {
-            writeln!(out, "    {text}")?;
-        }
+        print_rule(text, out)?;
     }
     for order in &explanation.orders {
         order_text::print_summary(order, explanation.at, out)?;
@@ -77,18 +60,7 @@ pub(super) fn print_explanation(
     match &explanation.answer {
         Some(answer) => {
             writeln!(out, "  answer to {}: {}", explanation.r#type, answer.rcode)?;
-            for record in &answer.records {
-                writeln!(out, "    {record}")?;
-            }
-            for ede in &answer.ede {
-                let (code, text) = ede.split_once(' ').unwrap_or((ede, ""));
-                let meaning = meaning(code).map_or(String::new(), |name| format!(" ({name})"));
-                writeln!(
-                    out,
-                    "{}",
-                    format!("    EDE {code}{meaning} {text}").trim_end()
-                )?;
-            }
+            print_records(answer, "    ", out)?;
         }
         None => match (explanation.decision, explanation.chain) {
             (Outcome::Blocked, _) => writeln!(out, "  no answer is sent")?,
@@ -122,21 +94,12 @@ pub(super) fn print_explanation(
     Ok(())
 }
 
-/// The meaning of an INFO-CODE that this server sends (RFC 8914, section 4).
-fn meaning(code: &str) -> Option<&'static str> {
-    match code {
-        "15" => Some("Blocked"),
-        "16" => Some("Censored"),
-        "17" => Some("Filtered"),
-        "18" => Some("Prohibited"),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::control::inspect::explain::RuleLine;
+    use crate::policy::explain::Role;
+    use crate::policy::rule::Kind;
 
     #[test]
     fn a_rule_is_printed_with_its_role() {

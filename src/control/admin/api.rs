@@ -26,6 +26,7 @@ use super::export::export;
 use super::logging::{self, LogControl};
 use super::overlap::Overlaps;
 use super::pausing::{PauseReport, PauseRequest, ResumeRequest};
+use super::querying::{self, QueryControl};
 use super::received::Received;
 use super::recorded;
 use super::requests::Request;
@@ -52,22 +53,40 @@ const STREAM_END: Duration = Duration::from_secs(3);
 /// The largest body of a request, in bytes.
 const BODY_MAX: usize = 1 << 20;
 
+/// The parts of the server that answer requests without the control loop.
+pub struct Backends {
+    /// Explains decisions.
+    pub explain: Explain,
+    /// The policy in force.
+    pub policy: Reader,
+    /// The cache.
+    pub cache: Arc<dyn CacheControl>,
+    /// Queries that were recorded.
+    pub recorded: Arc<dyn RecordedQueries>,
+    /// Answers operators' queries.
+    pub queries: Arc<dyn QueryControl>,
+    /// The server's log, if its level can be changed.
+    pub log: Option<Arc<dyn LogControl>>,
+}
+
 /// Serves the control socket until `stop`. Requests that were received completely by then are answered.
 pub async fn serve(
     listener: UnixListener,
     access: Access,
     requests: mpsc::Sender<Request>,
-    (explain, reader, cache, queries, log): (
-        Explain,
-        Reader,
-        Arc<dyn CacheControl>,
-        Arc<dyn RecordedQueries>,
-        Option<Arc<dyn LogControl>>,
-    ),
+    backends: Backends,
     successors: Successors,
     state_dir: Option<PathBuf>,
     stop: CancellationToken,
 ) {
+    let Backends {
+        explain,
+        policy: reader,
+        cache,
+        recorded,
+        queries,
+        log,
+    } = backends;
     let generations = move || stored_generations(state_dir.clone());
     let why =
         move |Json(request): Json<ExplainRequest>| std::future::ready(why(&explain, &request));
@@ -102,7 +121,8 @@ pub async fn serve(
         .merge(caching::routes(&cache))
         .route(successor::PATH, post(take_over))
         .route(successor::UPGRADE_PATH, post(upgrade))
-        .merge(recorded::routes(&queries))
+        .merge(recorded::routes(&recorded))
+        .merge(querying::routes(queries))
         .merge(log.map_or_else(Router::new, logging::routes))
         .layer(from_fn(read_whole))
         .with_state(requests);
@@ -308,6 +328,7 @@ async fn stored_generations(dir: Option<PathBuf>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::BoxFuture;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::task::JoinHandle;
     use tokio::time::timeout;
@@ -316,6 +337,7 @@ mod tests {
     use crate::control::admin::caching::{
         CacheShown, CacheStats, FlushReport, FlushRequest, ShowRequest,
     };
+    use crate::control::admin::querying::{QueryReport, QueryRequest};
     use crate::control::recording::{TailParts, TailRequest, TopReport};
     use crate::policy::current::Publisher;
     use crate::policy::snapshot::Snapshot;
@@ -324,9 +346,15 @@ mod tests {
     const STATUS: &[u8] = b"GET /status HTTP/1.1\r\nhost: tapis\r\n\r\n";
     const SHORT: Duration = Duration::from_millis(100);
 
-    struct NoCache;
+    struct NoPlane;
 
-    impl CacheControl for NoCache {
+    impl QueryControl for NoPlane {
+        fn query(&self, _: QueryRequest) -> BoxFuture<'static, Result<QueryReport, String>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    impl CacheControl for NoPlane {
         fn stats(&self) -> CacheStats {
             unreachable!("no test asks for it")
         }
@@ -340,7 +368,7 @@ mod tests {
         }
     }
 
-    impl RecordedQueries for NoCache {
+    impl RecordedQueries for NoPlane {
         fn top(&self, _: usize) -> Option<TopReport> {
             None
         }
@@ -367,13 +395,14 @@ mod tests {
             listener,
             Access::of(user_id()),
             send,
-            (
+            Backends {
                 explain,
-                Publisher::new(Snapshot::default()).reader(),
-                Arc::new(NoCache),
-                Arc::new(NoCache),
-                None,
-            ),
+                policy: Publisher::new(Snapshot::default()).reader(),
+                cache: Arc::new(NoPlane),
+                recorded: Arc::new(NoPlane),
+                queries: Arc::new(NoPlane),
+                log: None,
+            },
             successor::successors().0,
             None,
             stop.clone(),
@@ -434,6 +463,33 @@ mod tests {
         assert!(timeout(SHORT, api.requests.recv()).await.is_err());
         asked.pop();
         assert!(api.requests.recv().await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn queries_that_wait_for_upstream_leave_connections_to_other_requests() {
+        let mut api = start();
+        let body = br#"{"name":"a.example","rtype":1}"#;
+        let head = format!(
+            "POST /query HTTP/1.1\r\nhost: tapis\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let query = [head.as_bytes(), body].concat();
+        let mut waiting = Vec::new();
+        for _ in 0..16 {
+            waiting.push(api.say(&query).await);
+        }
+        let mut refused = String::new();
+        let mut stream = api.say(&query).await;
+        stream.read_to_string(&mut refused).await.expect("answered");
+        assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+        assert!(refused.contains("16 queries"), "{refused}");
+        let _status = api.say(STATUS).await;
+        assert!(api.requests.recv().await.is_some());
+        // One whose client leaves makes room for the next.
+        drop(waiting.pop());
+        let mut stream = api.say(&query).await;
+        let answer = timeout(SHORT, stream.read_to_string(&mut refused)).await;
+        assert!(answer.is_err(), "it waits, too");
     }
 
     #[tokio::test(start_paused = true)]

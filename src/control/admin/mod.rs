@@ -11,6 +11,7 @@ pub mod logging;
 mod overlap;
 pub mod pausing;
 pub(crate) mod preparing;
+pub mod querying;
 mod received;
 mod recorded;
 pub mod requests;

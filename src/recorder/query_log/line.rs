@@ -11,6 +11,7 @@ use crate::recorder::client_text::ClientText;
 use crate::recorder::record::Record;
 use crate::recorder::wall_clock::WallClock;
 use crate::serve::client::Transport;
+use crate::serve::observe::origin;
 use crate::stats::Count;
 
 /// A line. Its fields are an interface, which docs/operations.md describes.
@@ -157,20 +158,5 @@ impl std::fmt::Display for Mnemonic {
             code => return write!(f, "RCODE{code}"),
         };
         f.write_str(word)
-    }
-}
-
-/// Where the answer comes from; `None` if there is none, or it is an error of this server.
-fn origin(outcome: Option<Count>, is_blocked: bool) -> Option<&'static str> {
-    if is_blocked {
-        return Some("policy");
-    }
-    match outcome? {
-        Count::Local | Count::Chaos | Count::Any => Some("local"),
-        Count::CacheHits => Some("cache"),
-        Count::Stale => Some("stale-cache"),
-        Count::Resolved | Count::Failed => Some("upstream"),
-        Count::ZoneAnswers => Some("published-zone"),
-        _ => None,
     }
 }

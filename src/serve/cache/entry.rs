@@ -141,7 +141,15 @@ impl Key {
         }
     }
 
-    pub(super) fn as_ref(&self) -> KeyRef<'_> {
+    /// The key of a query with the same type and flags for another name.
+    pub(in crate::serve) fn with_name(self, name: &Name) -> Self {
+        Self {
+            name: name.wire().into(),
+            ..self
+        }
+    }
+
+    pub(in crate::serve) fn as_ref(&self) -> KeyRef<'_> {
         KeyRef {
             name: &self.name,
             rtype: self.rtype,

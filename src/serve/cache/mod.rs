@@ -271,10 +271,7 @@ impl Cache {
     /// refreshed without waiting for another hit. All other parts are refreshed by later hits. `None` if another thread is
     /// writing where that answer would be.
     pub(super) fn next_due(&self, key: &Key, entry: &Entry, now: u32) -> Option<Key> {
-        let next = Key {
-            name: entry.handed_off()?.wire().into(),
-            ..key.clone()
-        };
+        let next = key.clone().with_name(&entry.handed_off()?);
         let held = self.answers.try_peek(&next.as_ref()).ok()??;
         let is_due = held.is_fresh(now) && held.is_late(now) && self.is_current(&held);
         is_due.then_some(next)

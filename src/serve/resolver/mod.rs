@@ -2,6 +2,7 @@
 //! stream clients. It limits how long a client waits.
 
 mod jobs;
+pub mod traced;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -84,6 +85,16 @@ impl<O: Observer> Resolver<O> {
         stale: Option<Arc<Entry>>,
     ) -> Resolution {
         self.responder.counters.bump(Count::CacheMisses);
+        self.resolve_uncounted(client, key, stale).await
+    }
+
+    /// Like [`resolve`](Self::resolve), for a query that is not counted as one that missed the cache.
+    async fn resolve_uncounted(
+        self: &Arc<Self>,
+        client: IpAddr,
+        key: Key,
+        stale: Option<Arc<Entry>>,
+    ) -> Resolution {
         let permit = match self.admission.acquire(client) {
             Ok(permit) => permit,
             Err(full) => {
@@ -151,12 +162,22 @@ impl<O: Observer> Resolver<O> {
 
     /// Dispatches a message: answers it at once, or returns the query for upstream.
     pub(super) fn begin(self: &Arc<Self>, message: Message<'_>, attempt: Attempt) -> Begun {
+        self.with_dispatcher(|dispatcher| self.begin_by(dispatcher, message, attempt))
+    }
+
+    /// Like [`begin`](Self::begin), with a dispatcher that may have another observer.
+    fn begin_by<P: Observer>(
+        self: &Arc<Self>,
+        dispatcher: &Dispatcher<'_, P>,
+        message: Message<'_>,
+        attempt: Attempt,
+    ) -> Begun {
         let mut once = Once {
             resolver: self,
             draft: Vec::with_capacity(512),
             begun: Begun::Nothing,
         };
-        self.with_dispatcher(|dispatcher| dispatcher.one(message, attempt, (), &mut once));
+        dispatcher.one(message, attempt, (), &mut once);
         once.begun
     }
 

@@ -160,7 +160,7 @@ pub(crate) fn name(asked: &Asked) -> String {
     name.trim_end_matches('.').to_owned()
 }
 
-/// An answer with one address, TTL 300.
+/// An answer with one address, TTL 300, if A is asked.
 pub(crate) fn address_of(asked: &Asked, address: [u8; 4]) -> Message {
     let mut message = answer(asked, ResponseCode::NoError);
     let question = &asked.message.queries[0];
@@ -169,6 +169,18 @@ pub(crate) fn address_of(asked: &Asked, address: [u8; 4]) -> Message {
         message
             .answers
             .push(Record::from_rdata(question.name().clone(), 300, data));
+    }
+    message
+}
+
+/// The same, or for `owner` behind an alias of `target`.
+pub(crate) fn aliased(asked: &Asked, owner: &str, target: &str) -> Message {
+    let mut message = address_of(asked, [192, 0, 2, 9]);
+    if name(asked) == owner {
+        for record in &mut message.answers {
+            record.name = Name::from_ascii(target).expect("a name");
+        }
+        message.answers.insert(0, alias(owner, target, 300));
     }
     message
 }
