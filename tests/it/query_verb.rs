@@ -11,7 +11,7 @@ use crate::history::run;
 use crate::orders::{PAST, order, target};
 use crate::support::client::{addresses, ask, is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, tapis, text};
-use crate::support::upstream::{Asked, Upstream, aliased, answer, name};
+use crate::support::upstream::{Asked, Upstream, aliased, answer};
 
 /// Answers with an alias for `alias.example`, with long texts for all TXT queries, and with an address for all else.
 fn script(asked: &Asked) -> Option<hickory_proto::op::Message> {
