@@ -23,6 +23,10 @@ pub(super) struct CacheArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is only one value, the arguments of this run"
+)]
 enum CacheVerb {
     /// Show how full the cache is, and how often it had the answer.
     Stats(StatsArgs),

@@ -84,7 +84,6 @@ use crate::control::publish::compose;
 use crate::serve::cache::Cache;
 use crate::serve::shared::Clock;
 use crate::stats::Counters;
-use crate::sys::code::unmap_unused;
 use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
 
 /// Runs the server until SIGTERM or SIGINT, or until another process has taken over. With `takes_over`, gets the sockets
@@ -313,7 +312,6 @@ pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
         let control = control.run(queue, hangups, service.plane(), stop);
         let control = tokio::spawn(service.essential.watch("the control loop", control));
         service_manager::ready(&manager_policy);
-        unmap_unused();
         let (end, handover) = tokio::select! {
             end = signals.wait_for_the_end(&service.essential, hangup) => (end, None),
             handover = predecessor.wait(arrivals) => (Ok(()), Some(handover)),

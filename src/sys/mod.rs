@@ -3,7 +3,6 @@
 pub mod account;
 pub mod alarm;
 pub mod background;
-pub mod code;
 pub mod group;
 pub mod interface;
 pub mod lanes;

@@ -176,7 +176,7 @@ fn ask_steadily(server: SocketAddr, time: Duration) -> Counts {
             let is_right = data(&answer) == [format!("{a}.{b}.{c}.{d}")];
             match answer.metadata.response_code {
                 ResponseCode::NoError if is_right && answer.metadata.id == number as u16 => {
-                    counts.right += 1
+                    counts.right += 1;
                 }
                 ResponseCode::ServFail => counts.failed += 1,
                 _ => counts.wrong += 1,
@@ -213,7 +213,7 @@ fn lose_nothing(scheme: &str, path: &str, of: usize) {
     let counts = ask_steadily(server.address, Duration::from_secs(time));
     let resent = server.count("upstream_resent");
     let cuts = *cuts.lock().expect("not poisoned");
-    println!(
+    eprintln!(
         "{scheme}: {counts:?} in {time} s, {cuts} connections cut, {resent} queries sent again"
     );
     assert!(

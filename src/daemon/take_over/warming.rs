@@ -184,7 +184,7 @@ mod tests {
         other[2 + 13] ^= 1;
         text.extend_from_slice(&other);
         text.extend_from_slice(&[0, 3, 1, 2, 3, 0, 3, 1, 2, 3]);
-        text.extend_from_slice(&text[..whole - 1].to_vec());
+        text.extend_from_within(..whole - 1);
         let mut warm = Warm::read(file(&text), INTAKE);
         assert_eq!(warm.answers.len(), 1);
         let cache = Cache::new(1 << 20, 0);

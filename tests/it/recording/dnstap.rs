@@ -311,7 +311,9 @@ fn ten_thousand_sampled_queries_are_read_back_with_debians_readers() {
     let (mut packets, mut answers) = (BTreeMap::new(), BTreeMap::new());
     until("enough are recorded", || {
         for _ in 0..2000 {
-            let blocked = (asked % 2 == 0).then(|| format!("n{asked}.ads.example"));
+            let blocked = asked
+                .is_multiple_of(2)
+                .then(|| format!("n{asked}.ads.example"));
             let name = blocked.clone();
             let name = name.unwrap_or_else(|| format!("n{}.example", asked % 100));
             let packet = query(&name, RecordType::A).to_vec().expect("a query");
