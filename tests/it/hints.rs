@@ -62,7 +62,7 @@ fn an_upstream_in_the_notation_of_another_program_is_answered_with_ours() {
         ("dot://192.0.2.1", "\"tls://192.0.2.1\""),
         ("tls://192.0.2.1#", "no host name behind the #"),
         ("tls://dns.example", "\"tls://192.0.2.55#dns.example\""),
-        ("quic://dns.example", "DNS over QUIC"),
+        ("quic://dns.example", "\"quic://192.0.2.55#dns.example\""),
         (
             "https://dns.example/dns-query",
             "\"https://192.0.2.55/dns-query#dns.example\"",
@@ -71,7 +71,10 @@ fn an_upstream_in_the_notation_of_another_program_is_answered_with_ours() {
             "https://192.0.2.1/dns-query{?dns}",
             "\"https://192.0.2.1/dns-query\"",
         ),
-        ("h3://dns.example/dns-query", "DNS over HTTPS"),
+        (
+            "h3://dns.example/dns-query",
+            "\"h3://192.0.2.55/dns-query#dns.example\"",
+        ),
         ("sdns://AgcAAAAAAAAABzEuMC4wLjE", "DNS stamp"),
         ("192.0.2.1/24", "\"192.0.2.1\""),
         ("fe80::1%eth0:53", "\"[fe80::1%eth0]:53\""),

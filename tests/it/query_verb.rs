@@ -165,7 +165,7 @@ fn allow_lists_orders_and_local_names_are_named_as_the_source() {
     assert!(printed.contains("\n    EDE 16 (Censored) "), "{printed}");
     let (_, printed) = query(&server, &["own.example"]);
     assert!(
-        printed.contains("    own.example. 3600 IN A 10.0.0.1\n"),
+        printed.contains("    own.example. 300 IN A 10.0.0.1\n"),
         "{printed}"
     );
     assert!(

@@ -3,7 +3,6 @@
 //! One task serves all requests of a connection. Each query is a stream of HTTP, so its response needs no ID.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -122,7 +121,7 @@ impl Connection {
                 return self.state.ended(false);
             }
         };
-        let mut connection = pin!(connection);
+        let mut connection = Box::pin(connection);
         let mut exchanges = FuturesUnordered::new();
         let mut course = Course::default();
         let mut is_over = false;
@@ -159,10 +158,19 @@ impl Connection {
                 break;
             }
         }
-        // Before the open requests are dropped, so that their queries are sent again on another connection.
+        // A response may have arrived together with the end. The other requests end once the connection is dropped.
+        drop(connection);
+        let mut lost = Vec::new();
+        while let Some(done) = exchanges.next().await {
+            match done {
+                (answer, Err(End::Lost { .. })) => lost.push(answer),
+                done => self.deliver(done, &mut course),
+            }
+        }
+        // Before the lost requests are dropped, so that their queries are sent again on another connection.
         let unsent = Unsent::take(&mut queue);
         self.state
-            .ended(course.lost_pipelined(exchanges.len() + unsent.0.len()));
+            .ended(course.lost_pipelined(lost.len() + unsent.0.len()));
     }
 
     /// Sends a query. `None` if the connection takes no further requests: then the query is sent again on another one.
