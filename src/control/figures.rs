@@ -127,6 +127,8 @@ pub struct SourceFigures {
     pub current_at: Option<Timestamp>,
     /// When its servers are asked next.
     pub next_attempt: Option<Timestamp>,
+    /// How often the mirrors of a downloaded list are asked.
+    pub refresh: Option<Duration>,
     /// The number of its alarms.
     pub alarms: u64,
     /// The primaries that present certificates, and when these end.
@@ -166,6 +168,7 @@ mod tests {
             load_seconds: 0.0,
             current_at: None,
             next_attempt: None,
+            refresh: None,
             alarms: 1,
             certificate_ends: Vec::new(),
             faults: Vec::new(),

@@ -247,6 +247,12 @@ impl Plane for Parts {
             hits: ListSums::new(self.counters(), used),
             servers,
             waiting: self.resolver.waiting(),
+            workers_unread: self
+                .listeners
+                .unread()
+                .into_iter()
+                .filter(|has| *has)
+                .count(),
             tcp_connections: self.streams.connections.in_use(),
             cache: CacheFigures {
                 entries,

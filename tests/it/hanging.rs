@@ -53,6 +53,16 @@ impl Lease {
         Self(child)
     }
 
+    /// Whether another process waits for the file.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let locks = fs::read_to_string("/proc/locks").expect("readable");
+        let holder = self.0.id().to_string();
+        locks.lines().any(|lock| {
+            let mut words = lock.split_whitespace();
+            words.any(|word| word == "BREAKING") && words.any(|word| word == holder)
+        })
+    }
+
     pub(crate) fn release(mut self) {
         drop(self.0.stdin.take());
         assert!(self.0.wait().expect("it ended").success());

@@ -154,6 +154,11 @@ fn source(control: &Control, list: &ListState, feeds: &[FeedReport]) -> SourceFi
             .and_then(|loaded| loaded.signature.as_ref())
             .and_then(Signature::modified),
         next_attempt: None,
+        refresh: list
+            .config
+            .download
+            .as_ref()
+            .map(|download| download.refresh),
         alarms: own_alarm.into(),
         certificate_ends: Vec::new(),
         faults: Vec::new(),

@@ -127,6 +127,11 @@ pub(super) fn write_queries(plane: &PlaneState, writer: &mut Writer<'_>) -> fmt:
         "Queries that wait for upstream now.",
         plane.waiting as f64,
     )?;
+    writer.gauge(
+        "udp_workers_unread",
+        "Workers at whose UDP sockets packets wait.",
+        plane.workers_unread as f64,
+    )?;
     write_limits(plane, writer)?;
     write_connections(plane, writer)?;
     write_zones(plane, writer)

@@ -23,6 +23,8 @@ pub(crate) struct PlaneState {
     pub(crate) servers: Vec<ServerFigures>,
     /// Queries that wait for upstream.
     pub(crate) waiting: usize,
+    /// UDP workers at whose sockets packets wait.
+    pub(crate) workers_unread: usize,
     /// TCP connections of permitted clients that are open.
     pub(crate) tcp_connections: usize,
     /// The cache.

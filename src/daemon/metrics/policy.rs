@@ -198,6 +198,12 @@ fn write_sources(figures: &Figures, writer: &mut Writer<'_>) -> fmt::Result {
         Some(Unit::Seconds),
         each(&|source| source.next_attempt.map(seconds)),
     )?;
+    writer.gauges(
+        "source_refresh",
+        "How often the mirrors of a downloaded list are asked.",
+        Some(Unit::Seconds),
+        each(&|source| source.refresh.map(|time| time.as_secs_f64())),
+    )?;
     let ends = figures.sources.iter().flat_map(|source| {
         let [kind, (key, name)] = labels(source);
         let ends = source.certificate_ends.iter();

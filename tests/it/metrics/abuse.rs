@@ -152,11 +152,13 @@ fn scrapes_are_answered_while_the_file_system_of_a_list_hangs() {
     let generation = value(&page(&server), "tapis_generation");
     thread::scope(|scope| {
         let reload = scope.spawn(|| server.verb(&["reload"]));
+        until("the file is awaited", || lease.is_awaited());
         for _ in 0..20 {
             let page = page(&server);
             assert_eq!(value(&page, "tapis_generation"), generation);
             assert!(value(&page, "tapis_control_figures_age_seconds").is_some());
         }
+        assert!(!reload.is_finished(), "it hangs");
         lease.release();
         assert!(reload.join().expect("it ran").status.success());
     });

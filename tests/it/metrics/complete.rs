@@ -18,7 +18,10 @@ use crate::support::tls::{Security, authority};
 use crate::support::upstream::{Upstream, address_of, answer, name};
 
 /// Families that have samples only while a list is downloaded from a mirror that can be asked again.
-const WITHOUT_SAMPLES: [&str; 1] = ["tapis_source_next_attempt_timestamp_seconds"];
+const WITHOUT_SAMPLES: [&str; 2] = [
+    "tapis_source_next_attempt_timestamp_seconds",
+    "tapis_source_refresh_seconds",
+];
 
 /// The server, and its upstream servers and primary.
 pub(super) struct Complete {

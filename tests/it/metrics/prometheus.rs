@@ -61,6 +61,9 @@ fn promtool_accepts_the_page_and_the_rules() {
         "",
     );
     assert!(rules.status.success(), "{}", text(&rules));
+    let cases = file("tests/it/metrics/alerts.yaml");
+    let tested = promtool(&["test", "rules", cases.to_str().expect("UTF-8")], "");
+    assert!(tested.status.success(), "{}", text(&tested));
 }
 
 /// A Prometheus that scrapes every second.
