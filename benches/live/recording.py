@@ -1,5 +1,5 @@
 #!/usr/bin/env -S python3 -B
-"""What does it cost to record queries: by dnstap, in the query log, in both, with top lists and `tapis tail` too?
+"""What does it cost to record queries: by dnstap, in the query log, in both, with top lists too?
 
     benches/live/recording.py --binary target/release/tapis [--seconds 5] [--rounds 5] [--ways off,log,...]
 
