@@ -64,7 +64,13 @@ pub(super) fn run(
 fn print(report: &TopReport, out: &mut impl Write) -> io::Result<()> {
     let queries = counted(report.queries, "query", "queries");
     let seconds = counted(report.seconds, "second", "seconds");
-    writeln!(out, "{queries} within {seconds}")?;
+    let missing = match report.missing {
+        0 => String::new(),
+        missing => {
+            format!("; {missing} more are missing, as the server was too busy to count them")
+        }
+    };
+    writeln!(out, "{queries} within {seconds}{missing}")?;
     for (title, list) in [
         ("names", &report.names),
         ("blocked names", &report.blocked_names),

@@ -11,6 +11,9 @@ pub struct TopReport {
     pub seconds: u64,
     /// The queries that were counted within this time.
     pub queries: u64,
+    /// The queries that the server was too busy to count.
+    #[serde(default)]
+    pub missing: u64,
     /// Queried names.
     pub names: TopList,
     /// Queried names of blocked queries.
@@ -26,7 +29,7 @@ pub struct TopReport {
 pub struct TopList {
     /// The most frequent one first.
     pub entries: Vec<TopEntry>,
-    /// By how much a count may be too high. None is too low.
+    /// By how much a count may be too high. None is too low, except for missing queries.
     pub error: u64,
 }
 
@@ -49,6 +52,7 @@ impl TopReport {
         Self {
             seconds: self.seconds,
             queries: self.queries,
+            missing: self.missing,
             names: first(&self.names),
             blocked_names: first(&self.blocked_names),
             clients: first(&self.clients),

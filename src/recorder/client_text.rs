@@ -18,6 +18,7 @@ const PURPOSE: &str = "tapis 2026 addresses of clients in records";
 const HASH_LEN: usize = 8;
 
 /// Shows clients in the configured form.
+#[derive(Clone)]
 pub(super) struct ClientText {
     form: ClientForm,
     key: [u8; blake3::KEY_LEN],
@@ -58,6 +59,11 @@ impl ClientText {
     /// The form; [`ClientForm::None`] if clients are hidden.
     pub(super) fn form(&self) -> ClientForm {
         self.form
+    }
+
+    /// Whether all clients look the same in both.
+    pub(super) fn shows_like(&self, other: &Self) -> bool {
+        self.form == other.form && (self.form != ClientForm::Hashed || self.key == other.key)
     }
 
     /// The address that is shown of a client; `None` if none is.

@@ -16,7 +16,7 @@ use crate::wire::name::Name;
 
 /// The most readers at a time.
 pub(super) const READERS: usize = 8;
-/// The parts that wait for a reader.
+/// The parts that wait for a reader, not counting a place that is kept for the last one.
 const PARTS: usize = 32;
 /// The size of a part in bytes.
 const PART: usize = 64 * 1024;
@@ -163,7 +163,7 @@ impl Tails {
                 "{READERS} others read the queries already: end one of them"
             ));
         }
-        let (parts, receiver) = channel(PARTS);
+        let (parts, receiver) = channel(PARTS + 1);
         self.readers.push(Reader {
             filter,
             parts,
@@ -213,8 +213,8 @@ impl Tails {
     pub(super) fn end(&mut self, why: &str, now: Instant) {
         for mut reader in self.readers.drain(..) {
             reader.send(now);
-            reader.event(&TailEvent::End(why.to_owned()));
-            reader.send(now);
+            write_event(&mut reader.next, &TailEvent::End(why.to_owned()));
+            reader.pass_on(now);
         }
     }
 }
@@ -225,10 +225,19 @@ impl Reader {
         if self.next.is_empty() && self.missing == 0 {
             return;
         }
-        let Ok(place) = self.parts.try_reserve() else {
+        if self.parts.capacity() > 1 {
+            self.pass_on(now);
+        } else {
             self.missing += self.count;
             self.next.clear();
             self.count = 0;
+        }
+    }
+
+    /// Passes on the next part, also to the last place.
+    fn pass_on(&mut self, now: Instant) {
+        let Ok(place) = self.parts.try_reserve() else {
+            // The reader is gone, as the last place is taken at the end only.
             return;
         };
         let mut part = Vec::new();
@@ -238,10 +247,6 @@ impl Reader {
         part.append(&mut self.next);
         place.send(part);
         (self.count, self.missing, self.sent) = (0, 0, now);
-    }
-
-    fn event(&mut self, event: &TailEvent) {
-        write_event(&mut self.next, event);
     }
 }
 
@@ -397,6 +402,14 @@ mod tests {
         assert_eq!(rest.lines().count(), 2, "and the query after them");
         tails.flush(0, now);
         assert_eq!(received(&mut parts), "", "once");
+        while tails.readers[0].missing == 0 {
+            record(&mut tails, form, &head, 100, now);
+        }
+        tails.end("enough", now);
+        let text = received(&mut parts);
+        let last: Vec<_> = text.lines().rev().take(2).collect();
+        assert_eq!(last[0], "{\"end\":\"enough\"}");
+        assert!(last[1].starts_with("{\"missing\":"), "{}", last[1]);
     }
 
     #[test]

@@ -91,7 +91,9 @@ impl RecorderThread {
     pub(super) fn run(mut self) {
         let mut pause = Duration::ZERO;
         loop {
-            let command = match self.rings.is_empty() {
+            // A secret that can't be read is tried again.
+            let is_idle = self.rings.is_empty() && self.clients.problem().is_none();
+            let command = match is_idle {
                 true => self
                     .commands
                     .recv()
@@ -103,6 +105,10 @@ impl RecorderThread {
                 Ok(Command::Hold) => self.is_held = true,
                 Ok(Command::Release) => self.is_held = false,
                 Ok(Command::Close(done)) => {
+                    self.switch.set_wanted(0);
+                    self.drain();
+                    let why = "another process takes over: start `tapis tail` again";
+                    self.tails.end(why, Instant::now());
                     self.configure(&Recording::default());
                     // If nobody waits any more, nobody has to know.
                     let _ = done.send(());
@@ -141,10 +147,19 @@ impl RecorderThread {
             self.switch.set_wanted(0);
             self.drain();
         }
-        let was_form = self.clients.text().form();
+        let before = self.clients.text().clone();
         match log.file.is_some() || log.tail || recording.top.enabled {
             true => self.clients.follow(log, now),
             false => self.clients = Clients::hidden(),
+        }
+        if !log.tail {
+            self.tails.end("[query-log] tail is off by now", now);
+        }
+        if !before.shows_like(self.clients.text()) {
+            if let Some(top) = &mut self.top {
+                top.forget_clients(now, &self.figures);
+            }
+            self.tails.end("[query-log] client has changed", now);
         }
         if !is_same_log {
             let file = log.file.as_ref().map(|file| file.shown().to_string());
@@ -164,17 +179,8 @@ impl RecorderThread {
         }
         let config = self.top.as_ref().map(TopSink::config);
         if config != Some(&recording.top).filter(|top| top.enabled) {
-            self.top = TopSink::new(&recording.top, now);
+            self.top = TopSink::new(&recording.top, self.dropped(Sink::Top), now);
             self.figures.set_top(None);
-        }
-        if !log.tail {
-            self.tails.end("[query-log] tail is off by now", now);
-        }
-        if was_form != self.clients.text().form() {
-            if let Some(top) = &mut self.top {
-                top.forget_clients();
-            }
-            self.tails.end("[query-log] client has changed", now);
         }
         self.switch.set_sample(Sink::QueryLog, log.sample);
         self.switch.set_sample(Sink::Dnstap, tap.sample);
@@ -214,14 +220,13 @@ impl RecorderThread {
         // If the reader is gone already, the next flush notices.
         let _ = reply.send(parts);
         self.set_switch();
-        self.untailed = self.dropped();
+        self.untailed = self.dropped(Sink::Tail);
     }
 
-    /// The queries that were not recorded for the tails.
-    fn dropped(&self) -> u64 {
+    /// The queries that were not recorded for a sink, because a ring was full.
+    fn dropped(&self, sink: Sink) -> u64 {
         let taps = self.taps.iter();
-        let dropped =
-            taps.map(|tap| tap.tally.dropped[Sink::Tail as usize].load(Ordering::Relaxed));
+        let dropped = taps.map(|tap| tap.tally.dropped[sink as usize].load(Ordering::Relaxed));
         dropped.sum()
     }
 
@@ -273,15 +278,16 @@ impl RecorderThread {
         if let Some(tap) = &mut self.dnstap {
             tap.flush(now, self.figures.of(Sink::Dnstap));
         }
+        let dropped = self.dropped(Sink::Top);
         if let Some(top) = &mut self.top {
-            top.flush(now, &self.figures);
+            top.flush(now, dropped, &self.figures);
         }
         if !self.tails.is_empty() {
-            let dropped = self.dropped();
+            let dropped = self.dropped(Sink::Tail);
             let new = dropped - std::mem::replace(&mut self.untailed, dropped);
             self.tails.flush(new, now);
-            if self.tails.is_empty() {
-                // The last reader is gone.
+            // The last reader may be gone. If recording is off meanwhile, as before a change, it stays off.
+            if self.tails.is_empty() && self.switch.wanted() != 0 {
                 self.set_switch();
             }
         }
@@ -299,13 +305,13 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::config::recording::QueryLog;
+    use crate::config::recording::{ClientForm, QueryLog};
     use crate::recorder::record::Head;
     use crate::serve::client::Transport;
 
-    fn head() -> Head {
+    fn head(sink: Sink) -> Head {
         Head {
-            sinks: Sink::QueryLog.bit(),
+            sinks: sink.bit(),
             address: Ipv4Addr::LOCALHOST.into(),
             port: 53,
             local: None,
@@ -341,7 +347,7 @@ mod tests {
         let count = PASS + 1;
         for tap in &taps {
             for _ in 0..count {
-                assert!(tap.with_ring(|writer| writer.write(head(), [b"", b"", b""])));
+                assert!(tap.with_ring(|writer| writer.write(head(Sink::QueryLog), [b""; 3])));
             }
         }
         commands.send(Command::Stop).expect("it has not ended");
@@ -350,5 +356,74 @@ mod tests {
         assert_eq!(text.lines().count(), 2 * count);
         let recorded = &figures.of(Sink::QueryLog).recorded;
         assert_eq!(recorded.load(Ordering::Relaxed), 2 * count as u64);
+    }
+
+    /// A thread that was not started, with its tap and its commands.
+    fn thread(recording: &Recording) -> (RecorderThread, Arc<Tap>, Sender<Command>) {
+        let switch = Arc::<Switch>::default();
+        let tap = Arc::new(Tap::new(Arc::clone(&switch), 1));
+        let (commands, queue) = channel();
+        let taps = vec![Arc::clone(&tap)];
+        let mut thread = RecorderThread::new(switch, taps, Arc::default(), queue);
+        thread.configure(recording);
+        (thread, tap, commands)
+    }
+
+    fn with_tail() -> Recording {
+        let mut recording = Recording::default();
+        recording.query_log.tail = true;
+        recording
+    }
+
+    #[test]
+    fn a_new_form_of_clients_clears_the_published_ones_at_once() {
+        let mut recording = Recording::default();
+        recording.top.enabled = true;
+        recording.query_log.client = ClientForm::Whole;
+        let (mut thread, tap, _commands) = thread(&recording);
+        assert!(tap.with_ring(|writer| writer.write(head(Sink::Top), [b""; 3])));
+        tap.tally.dropped[Sink::Top as usize].fetch_add(3, Ordering::Relaxed);
+        thread.pass();
+        let top = |thread: &RecorderThread| thread.figures.top(9).expect("it is on");
+        assert_eq!(top(&thread).clients.entries[0].text, "127.0.0.1");
+        assert_eq!((top(&thread).queries, top(&thread).missing), (1, 3));
+        recording.query_log.client = ClientForm::Truncated;
+        thread.configure(&recording);
+        assert!(top(&thread).clients.entries.is_empty());
+        assert_eq!(top(&thread).queries, 1, "the rest stays");
+    }
+
+    #[test]
+    fn the_departure_of_the_last_reader_does_not_turn_recording_on_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut recording = with_tail();
+        recording.query_log.file = Some(folder.path().join("log"));
+        let (mut thread, _tap, _commands) = thread(&recording);
+        let (reply, answer) = oneshot::channel();
+        thread.tail(&TailRequest::default(), reply);
+        drop(answer);
+        thread.switch.set_wanted(0);
+        thread.drain();
+        assert!(thread.tails.is_empty());
+        assert_eq!(thread.switch.wanted(), 0);
+    }
+
+    #[test]
+    fn readers_are_told_that_another_process_takes_over() {
+        let (thread, _tap, commands) = thread(&with_tail());
+        let (reply, answer) = oneshot::channel();
+        let (done, _closed) = channel();
+        for command in [
+            Command::Tail(TailRequest::default(), reply),
+            Command::Close(done),
+            Command::Stop,
+        ] {
+            commands.send(command).expect("it has not ended");
+        }
+        thread.run();
+        let mut parts = answer.blocking_recv().expect("answered").expect("added");
+        let end = parts.try_recv().expect("the end");
+        let end = String::from_utf8(end).expect("text");
+        assert!(end.contains("another process takes over"), "{end}");
     }
 }

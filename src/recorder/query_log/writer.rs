@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +12,8 @@ use crate::recorder::figures::{Figures, Sink};
 
 /// The bytes of lines that wait for the disk. What does not fit is lost.
 const QUEUE: usize = 8 << 20;
+/// Written buffers that are kept to be used again. After a disk that hung there are many, and each one grew.
+const SPARE: usize = 4;
 /// How often the file is looked after without a line to write.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the last lines may take.
@@ -48,7 +50,7 @@ impl Writer {
     /// If the thread can't be started.
     pub(super) fn start(file: LogFile, figures: Arc<Figures>) -> io::Result<Self> {
         let (orders, queue) = channel();
-        let (used, spare) = channel();
+        let (used, spare) = sync_channel(SPARE);
         let (end, ended) = channel();
         let shared = Arc::<Shared>::default();
         let thread = WriterThread {
@@ -74,7 +76,7 @@ impl Writer {
     #[cfg(test)]
     pub(super) fn hung() -> (Self, impl Sized) {
         let (orders, queue) = channel();
-        let (used, spare) = channel();
+        let (used, spare) = sync_channel(SPARE);
         let (end, ended) = channel();
         let writer = Self {
             orders,
@@ -121,7 +123,7 @@ impl Writer {
 struct WriterThread {
     file: LogFile,
     queue: Receiver<Order>,
-    used: Sender<Vec<u8>>,
+    used: SyncSender<Vec<u8>>,
     shared: Arc<Shared>,
     figures: Arc<Figures>,
     /// Dropped at the end.
@@ -149,8 +151,8 @@ impl WriterThread {
                         .waiting
                         .fetch_sub(lines.len(), Ordering::Relaxed);
                     lines.clear();
-                    // The other end is gone at the end only.
-                    let _ = self.used.send(lines);
+                    // The buffer is freed if there are enough of them.
+                    let _ = self.used.try_send(lines);
                 }
                 Ok(Order::Reopen) => self.file.close(),
                 Err(RecvTimeoutError::Timeout) => self.file.look(Instant::now()),

@@ -25,6 +25,8 @@ pub(super) struct TopSink {
     current: Window,
     previous: Option<Window>,
     reported: Option<Instant>,
+    /// Queries that did not get here so far.
+    dropped: u64,
     text: String,
 }
 
@@ -32,6 +34,8 @@ pub(super) struct TopSink {
 struct Window {
     began: Instant,
     queries: u64,
+    /// The queries that did not get here meanwhile.
+    missing: u64,
     names: Sketch,
     blocked: Sketch,
     clients: Sketch,
@@ -44,6 +48,7 @@ impl Window {
         Self {
             began,
             queries: 0,
+            missing: 0,
             names,
             blocked,
             clients,
@@ -53,13 +58,14 @@ impl Window {
 }
 
 impl TopSink {
-    /// The sink of this configuration; `None` if it is off.
-    pub(super) fn new(config: &Top, now: Instant) -> Option<Self> {
+    /// The sink of this configuration; `None` if it is off. `dropped` is the number of queries that did not get here before.
+    pub(super) fn new(config: &Top, dropped: u64, now: Instant) -> Option<Self> {
         config.enabled.then(|| Self {
             config: config.clone(),
             current: Window::new(now),
             previous: None,
             reported: None,
+            dropped,
             text: String::new(),
         })
     }
@@ -68,12 +74,13 @@ impl TopSink {
         &self.config
     }
 
-    /// Forgets all clients, because they are shown in another form from now on.
-    pub(super) fn forget_clients(&mut self) {
+    /// Forgets all clients, because they are shown in another form from now on. They are in no list from here on.
+    pub(super) fn forget_clients(&mut self, now: Instant, figures: &Figures) {
         let previous = self.previous.as_mut();
         for window in previous.into_iter().chain([&mut self.current]) {
             window.clients = Sketch::new(COUNTED);
         }
+        figures.set_top(Some(self.report(now)));
     }
 
     /// Counts a record.
@@ -102,8 +109,9 @@ impl TopSink {
         }
     }
 
-    /// Makes the lists anew and begins the next window, if that is due.
-    pub(super) fn flush(&mut self, now: Instant, figures: &Figures) {
+    /// Makes the lists anew and begins the next window, if that is due. `dropped` queries did not get here so far.
+    pub(super) fn flush(&mut self, now: Instant, dropped: u64, figures: &Figures) {
+        self.current.missing += dropped - std::mem::replace(&mut self.dropped, dropped);
         let is_due = |before| now.saturating_duration_since(before) >= REPORT;
         if !self.reported.is_none_or(is_due) {
             return;
@@ -139,6 +147,7 @@ impl TopSink {
         TopReport {
             seconds: now.saturating_duration_since(began).as_secs(),
             queries: self.current.queries + previous.map_or(0, |window| window.queries),
+            missing: self.current.missing + previous.map_or(0, |window| window.missing),
             names: list(|window| &window.names, name),
             blocked_names: list(|window| &window.blocked, name),
             clients: list(|window| &window.clients, plain),

@@ -1,7 +1,8 @@
 //! Top lists, and queries as they come.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use hickory_proto::rr::RecordType;
 use serde_json::Value;
@@ -27,10 +28,10 @@ fn ask(server: &Server, name: &str) {
     client::ask(server.address, name, RecordType::A);
 }
 
-/// `tapis tail` of a server.
+/// `tapis tail` of a server. A thread reads what it prints, so that it never waits for the test.
 struct Tail {
     child: Child,
-    lines: BufReader<ChildStdout>,
+    lines: Receiver<String>,
 }
 
 impl Tail {
@@ -44,32 +45,33 @@ impl Tail {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
-        let lines = BufReader::new(child.stdout.take().expect("piped"));
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let (read, lines) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines() {
+                // The test may have seen enough.
+                let _ = read.send(line.expect("readable"));
+            }
+        });
         Self { child, lines }
     }
 
     /// The next line; asks for `name` until there is one, as nobody knows when the stream begins.
-    fn first(&mut self, server: &Server, name: &str) -> String {
-        std::thread::scope(|scope| {
-            let line = scope.spawn(|| self.next());
-            until("a line", || {
-                ask(server, name);
-                line.is_finished()
-            });
-            line.join().expect("no panic")
-        })
-    }
-
-    fn next(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).expect("readable");
-        line
+    fn first(&self, server: &Server, name: &str) -> String {
+        let mut first = None;
+        until("a line", || {
+            ask(server, name);
+            let line = self.lines.try_recv();
+            assert_ne!(line, Err(TryRecvError::Disconnected), "it goes on");
+            first = line.ok();
+            first.is_some()
+        });
+        first.expect("a line")
     }
 
     /// Its exit code, what it printed further, and its errors.
-    fn end(mut self) -> (Option<i32>, String, String) {
-        let mut rest = String::new();
-        while self.lines.read_line(&mut rest).expect("readable") > 0 {}
+    fn end(self) -> (Option<i32>, String, String) {
+        let rest = self.lines.iter().collect();
         let output = self.child.wait_with_output().expect("it ends");
         (
             output.status.code(),
@@ -83,20 +85,20 @@ impl Tail {
 fn tail_prints_the_queries_that_meet_its_conditions_until_the_server_stops() {
     let upstream = upstream();
     let mut server = start(&upstream, "[query-log]\nfile = \"queries.jsonl\"");
-    let mut all = Tail::start(&server, &[]);
+    let all = Tail::start(&server, &[]);
     let first = all.first(&server, "a.example");
     assert!(
         first.contains(" 127.0.0.0 udp a.example A: NOERROR from "),
         "{first}"
     );
-    let mut blocked = Tail::start(&server, &["--json", "--blocked", "--client", "127.0.0.1"]);
+    let blocked = Tail::start(&server, &["--json", "--blocked", "--client", "127.0.0.1"]);
     let line = blocked.first(&server, "x.ads.example");
     let line: Value = serde_json::from_str(&line).expect("JSON");
     assert_eq!(
         (&line["qname"], &line["rule"]["source"]),
         (&"x.ads.example".into(), &"ads".into())
     );
-    let mut zone = Tail::start(&server, &["--zone", "b.example", "-n", "1"]);
+    let zone = Tail::start(&server, &["--zone", "b.example", "-n", "1"]);
     let line = zone.first(&server, "c.b.example");
     assert!(line.contains("c.b.example"), "{line}");
     assert_eq!(
@@ -131,7 +133,7 @@ fn tail_is_refused_without_a_query_log_and_the_key_allows_it() {
     };
     let report = reload("[query-log]\ntail = true");
     assert!(report.contains("query-log.tail"), "{report}");
-    let mut tail = Tail::start(&server, &["--name", "a.example"]);
+    let tail = Tail::start(&server, &["--name", "a.example"]);
     let first = tail.first(&server, "a.example");
     assert!(first.contains("a.example"), "{first}");
     reload("");
