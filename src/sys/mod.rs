@@ -6,6 +6,7 @@ pub mod background;
 pub mod group;
 pub mod interface;
 pub mod lanes;
+pub mod orphan;
 pub mod passed;
 pub mod prefetch;
 pub mod privileges;

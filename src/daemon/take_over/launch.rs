@@ -2,14 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use crate::config::shown::Show;
 use crate::control::admin::successor::Successor;
+use crate::sys::orphan::{self, Orphan};
 
 /// How long the new process may take to read its configuration and to connect.
 const ARRIVING: Duration = Duration::from_secs(60);
@@ -50,52 +50,36 @@ impl Launcher {
         let program = program
             .ok_or("the server does not know the path of its program; restart it instead")?;
         let started = Instant::now();
-        let mut child = start(program, &self.arguments)
-            .map_err(|error| format!("{} can't be started: {error}", program.shown()))?;
-        let process = child.id();
-        tracing::info!(program = %program.shown(), process, "started a process that takes over");
-        let arrival = tokio::select! {
+        let not_started = |error| format!("{} can't be started: {error}", program.shown());
+        let orphan = start(program, &self.arguments).map_err(not_started)?;
+        tracing::info!(program = %program.shown(), process = orphan.number, "started a process that takes over");
+        tokio::select! {
             Some(successor) = successors.recv() => Ok((successor, started)),
-            status = child.wait() => Err(ended(program, status.ok())),
+            _ = orphan.ended() => Err(format!(
+                "{} ended before it took over; the log of the server has the reason",
+                program.shown()
+            )),
             () = tokio::time::sleep(ARRIVING) => {
                 // It has no part in the service yet.
-                let _ = child.start_kill();
+                orphan.kill();
                 Err(format!("{} did not ask for the sockets within {} s", program.shown(), ARRIVING.as_secs()))
             }
-        };
-        tokio::spawn(reap(child));
-        arrival
+        }
     }
 }
 
 /// Starts a program in the cgroup and with the rights of this process.
-fn start(program: &Path, arguments: &[OsString]) -> std::io::Result<Child> {
-    Command::new(program)
+fn start(program: &Path, arguments: &[OsString]) -> std::io::Result<Orphan> {
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .stdin(Stdio::null())
         // They say that they are meant for this process only.
         .env_remove("WATCHDOG_PID")
         .env_remove("LISTEN_PID")
         .env_remove("LISTEN_FDS")
-        .env_remove("LISTEN_FDNAMES")
-        .spawn()
-}
-
-/// Waits for the end of a process, so that the system can forget it.
-async fn reap(mut child: Child) {
-    // An error means that there is none to wait for.
-    let _ = child.wait().await;
-}
-
-fn ended(program: &Path, status: Option<ExitStatus>) -> String {
-    let status = status.map_or_else(
-        || "without a status".to_owned(),
-        |status| status.to_string(),
-    );
-    format!(
-        "{} ended before it took over ({status}); the log of the server has the reason",
-        program.shown()
-    )
+        .env_remove("LISTEN_FDNAMES");
+    orphan::start(&mut command)
 }
 
 /// The arguments of a process that takes over from one with these.
