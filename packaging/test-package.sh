@@ -57,7 +57,7 @@ for _ in {1..100}; do
   kill -0 "$init" 2>/dev/null || break
   sleep 0.1
 done
-if ! timeout 300 nsenter --all --target "$first" bash "/root/test/$kind.sh" "/root/package.$kind"; then
+if ! timeout 3000 nsenter --all --target "$first" bash "/root/test/$kind.sh" "/root/package.$kind"; then
   echo "the log of the first process:" >&2
   tail -20 "$root.log" >&2
   rm -f "$root.log"
