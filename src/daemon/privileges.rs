@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use super::error::DaemonError;
@@ -161,7 +161,7 @@ impl Directory {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
             made => made,
         };
-        let given = made.and_then(|()| chown(&self.path, Some(target.user), Some(target.group)));
+        let given = made.and_then(|()| give(&self.path, target));
         given.map_err(|error| {
             let (key, path) = (self.key, self.path.shown());
             format!(
@@ -184,8 +184,10 @@ impl Directory {
         // Files of an earlier server that ran as another user.
         let mut files = fs::read_dir(&self.path).ok()?.flatten();
         let foreign = files.find(|file| {
+            // `mkfs` makes it, for root, if the directory is a file system of its own.
+            let is_of_mkfs = file.file_name() == "lost+found";
             let meta = file.metadata();
-            meta.is_ok_and(|meta| meta.uid() != target.user)
+            !is_of_mkfs && meta.is_ok_and(|meta| meta.uid() != target.user)
         })?;
         let file = foreign.file_name();
         Some(format!(
@@ -193,6 +195,20 @@ impl Directory {
             Path::new(&file).shown()
         ))
     }
+}
+
+/// Gives a directory that root has just made to the user. Whoever may write to its parent could have put a symbolic link or a
+/// directory of his own in its place meanwhile, which is not given.
+fn give(path: &Path, target: Account) -> io::Result<()> {
+    // With a slash at its end, a link would be followed.
+    let path: PathBuf = path.components().collect();
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let directory = File::options().read(true).custom_flags(flags).open(path)?;
+    if directory.metadata()?.uid() != 0 {
+        let replaced = "another user has replaced it";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, replaced));
+    }
+    fchown(directory, Some(target.user), Some(target.group))
 }
 
 /// The problem if this process can't read the configuration any more, which a reload reads again.
