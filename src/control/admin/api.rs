@@ -135,8 +135,10 @@ pub async fn serve(
     };
     loop {
         let (permit, (stream, caller)) = tokio::select! {
-            next = next() => next,
+            // A connection that arrives after the stop is the next process's.
+            biased;
             () = stop.cancelled() => break,
+            next = next() => next,
         };
         let (routes, stop) = (routes.clone(), stop.clone());
         open.spawn(async move {

@@ -52,6 +52,17 @@ pub(super) struct Bound {
     parts: Mutex<Option<(TcpListener, tokio::runtime::Runtime)>>,
 }
 
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let parts = self.parts.get_mut();
+        let parts = parts.unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((_, runtime)) = parts {
+            // Otherwise it waits for its threads, which panics in a task.
+            runtime.shutdown_background();
+        }
+    }
+}
+
 struct Open {
     bound: Arc<Bound>,
     end: CancellationToken,

@@ -69,6 +69,8 @@ impl<O: Observer> Streams<O> {
     pub async fn accept(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
         loop {
             let accepted = tokio::select! {
+                // A connection that arrives after the stop is the next process's.
+                biased;
                 () = stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
