@@ -48,6 +48,14 @@ pub(super) fn run(
             )?;
             return Err(Failure::Code(CANNOT));
         }
+        // The server may be upgrading still, so a script must not take this for a server that can't be asked.
+        Err(error @ (ClientError::Silent { .. } | ClientError::Broken { .. })) => {
+            writeln!(
+                Plain(io::stderr()),
+                "tapis: it is not known whether the server was upgraded: {error}; see `tapis status` for its version"
+            )?;
+            return Err(Failure::Reported);
+        }
         report => report?,
     };
     if args.json {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::inherited::Inherited;
 use crate::config::Config;
-use crate::control::admin::socket::{self, Access, BoundSocket, SocketError};
+use crate::control::admin::socket::{self, Access, BoundSocket, SocketError, SocketFile};
 use crate::sys::group::{group_id, user_name};
 use crate::sys::process::user_id;
 
@@ -65,7 +65,13 @@ pub(super) fn control_socket(
     let configured = control.is_some();
     let paths = control_sockets(control);
     let bound = match inherited.take_control(&paths) {
-        Some(passed) => socket::adopt(&passed.path, passed.listener, access, passed.owned),
+        Some(passed) => socket::adopt(
+            &passed.path,
+            passed.listener,
+            configured,
+            access,
+            passed.owned,
+        ),
         None => socket::bind(&paths, configured, access),
     };
     let bound = match bound {
@@ -83,4 +89,14 @@ pub(super) fn control_socket(
         tracing::error!("{problem}");
     }
     Ok((Some(bound), problem))
+}
+
+/// Takes the file of a control socket whose server has left it; returns a problem with its group.
+pub(super) fn own(file: &SocketFile, config: &Config, user: u32) -> Option<String> {
+    let error = file.own().err()?;
+    // Without a group, connections of others are not accepted, whatever the permissions are.
+    config.server.control_group.as_ref()?;
+    let problem = denied(config, user, &error);
+    tracing::error!("{problem}");
+    Some(problem)
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -44,6 +45,9 @@ pub enum LinkError {
         /// The user of the server.
         user: u32,
     },
+    /// The running process ends, before it has parked.
+    #[error("the running server is stopping")]
+    Stopping,
     /// The new process does not answer.
     #[error("this process does not answer queries: {0}")]
     Unwell(String),
@@ -113,9 +117,16 @@ impl Link {
         Self(stream)
     }
 
-    /// Limits how long [`receive`](Self::receive) waits.
-    pub(super) fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.0.set_read_timeout(patience)
+    /// Limits how long [`receive`](Self::receive) and [`send`](Self::send) wait.
+    pub(super) fn set_patience(&self, patience: Duration) -> io::Result<()> {
+        self.0.set_read_timeout(Some(patience))?;
+        self.0.set_write_timeout(Some(patience))
+    }
+
+    /// Closes the link at both ends.
+    pub(super) fn close(&self) {
+        // An error means that the other process has closed it.
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 
     /// The process at the other end.
@@ -132,7 +143,7 @@ impl Link {
         }
     }
 
-    /// Sends a message, with a descriptor. A process that does not read for long blocks this one.
+    /// Sends a message, with a descriptor.
     pub(super) fn send(&self, message: &Message, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let mut line = serde_json::to_vec(message)?;
         line.push(b'\n');
@@ -142,25 +153,30 @@ impl Link {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
             let mut control = SendAncillaryBuffer::new(&mut space);
             control.push(SendAncillaryMessage::ScmRights(&files));
-            let sent = sendmsg(
-                &self.0,
-                &[IoSlice::new(rest)],
-                &mut control,
-                SendFlags::NOSIGNAL,
-            )?;
-            rest = &rest[sent..];
+            rest = &rest[self.send_part(rest, &mut control)?..];
         }
         while !rest.is_empty() {
-            let mut none = SendAncillaryBuffer::default();
-            let sent = sendmsg(
-                &self.0,
-                &[IoSlice::new(rest)],
-                &mut none,
-                SendFlags::NOSIGNAL,
-            )?;
-            rest = &rest[sent..];
+            rest = &rest[self.send_part(rest, &mut SendAncillaryBuffer::default())?..];
         }
         Ok(())
+    }
+
+    /// Sends the first bytes of a line; returns how many.
+    fn send_part(
+        &self,
+        part: &[u8],
+        control: &mut SendAncillaryBuffer<'_, '_, '_>,
+    ) -> io::Result<usize> {
+        loop {
+            let part = [IoSlice::new(part)];
+            match sendmsg(&self.0, &part, control, SendFlags::NOSIGNAL) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => {
+                    return Err(io::Error::other("the other process does not read it"));
+                }
+                sent => return Ok(sent?),
+            }
+        }
     }
 
     /// The next message, with its descriptor; `None` if the other process has closed the link, which includes its death.
@@ -235,6 +251,17 @@ mod tests {
             assert!(matches!(message, Message::Well) && file.is_none());
         }
         assert!(other.receive().expect("no error").is_none(), "the end");
+    }
+
+    #[test]
+    fn a_process_that_does_not_read_does_not_block_the_other_one() {
+        let (one, _other) = UnixStream::pair().expect("a pair");
+        let one = Link::new(one);
+        let patience = Duration::from_millis(20);
+        one.set_patience(patience).expect("set");
+        let mut sent = std::iter::repeat_with(|| one.send(&Message::Well, None));
+        let error = sent.find_map(Result::err).expect("it is full");
+        assert!(error.to_string().contains("does not read"), "{error}");
     }
 
     #[test]

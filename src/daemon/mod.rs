@@ -231,8 +231,8 @@ pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
             (socket_path, take_over.is_some()),
         )?;
         if let Some(take_over) = take_over {
-            let live = service.live();
-            let completing = move || take_over.complete(has_control, &live);
+            let (live, this) = (service.live(), Arc::clone(&take_over));
+            let completing = move || this.complete(has_control, &live);
             let completing = tokio::task::spawn_blocking(completing);
             let completed = tokio::select! {
                 completed = signals.wait_for(completing) => completed,
@@ -244,20 +244,27 @@ pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
                 tracing::info!(
                     "stopped before the take-over was complete: the other process goes on"
                 );
+                // Before this one stops to read queries, so that one of the two reads at any moment.
+                take_over.give_up();
                 service.stop().await;
                 return Ok(());
             };
             let completed =
                 completed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
             if let Err(error) = completed {
+                take_over.give_up();
                 service.stop().await;
                 return Err(error.into());
             }
             service.live().0.monitoring.open();
         }
-        if let Some(file) = &socket_file {
-            file.own();
-        }
+        let denied = socket_file
+            .as_ref()
+            .and_then(|file| control::own(file, &config, user));
+        let control = match denied {
+            Some(problem) => control.with_socket_problem(Some(problem)),
+            None => control,
+        };
         let (requests, queue) = mpsc::channel(64);
         let (successors, arrivals) = successor::successors();
         let predecessor = Predecessor {

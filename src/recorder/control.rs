@@ -2,9 +2,10 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -17,6 +18,8 @@ use crate::control::recording::{RecordedQueries, TailParts, TailRequest, TopRepo
 
 /// The most rings that the tasks of the async side share.
 const SHARED_RINGS: usize = 8;
+/// How long a disk may take until the files are closed.
+const CLOSING: Duration = Duration::from_secs(10);
 /// The entries of each top list in the state of the server.
 const TOP_ENTRIES: usize = 10;
 
@@ -82,12 +85,18 @@ impl Recorder {
         self.send(Command::Release);
     }
 
-    /// Writes the records so far, and records nothing until it is configured again. Blocks until the file is closed.
+    /// Writes the records so far, and records nothing until it is configured again. Blocks until the file is closed,
+    /// or until the disk has not answered for long: queries matter more than their records.
     pub fn close(&self) {
         let (done, closed) = channel();
         self.send(Command::Close(done));
         // An error means that the thread has ended, which is reported as an alarm.
-        let _ = closed.recv();
+        if let Err(RecvTimeoutError::Timeout) = closed.recv_timeout(CLOSING) {
+            tracing::warn!(
+                seconds = CLOSING.as_secs(),
+                "the disk of the query log does not answer: its last lines may be lost, or mixed with those of another process"
+            );
+        }
     }
 
     /// Reopens the files, because another program may have rotated them.

@@ -108,6 +108,10 @@ pub struct SocketFile {
     /// The socket's folder, if it was created for the socket. It is removed with the socket, because the next server
     /// may have to give it to another group.
     made: Option<PathBuf>,
+    /// Whether its folder may be a symbolic link.
+    follow: bool,
+    /// Who may use it.
+    access: Access,
 }
 
 /// The part that a server has in its control socket, besides the socket itself.
@@ -131,9 +135,43 @@ impl SocketFile {
         self.is_kept.store(true, Ordering::Relaxed);
     }
 
-    /// The server that had the file has left it, and this one removes it at its end.
-    pub fn own(&self) {
+    /// The server that had the file has left it. This one removes it at its end, and gives it to the group of its own
+    /// configuration, which may be another one.
+    ///
+    /// # Errors
+    /// The socket could not be given to the group, so that only the user may use it.
+    pub fn own(&self) -> io::Result<()> {
         self.is_kept.store(!self.is_of_server, Ordering::Relaxed);
+        match self.is_of_server {
+            true => self.permit(),
+            false => Ok(()),
+        }
+    }
+
+    /// Sets the permissions of the file, and those of its folder if that is closed to the group.
+    fn permit(&self) -> io::Result<()> {
+        let (path, Access { user, group }) = (self.path(), self.access);
+        let private = || fs::set_permissions(path, fs::Permissions::from_mode(0o600));
+        let Some(group) = group else {
+            return private();
+        };
+        let given = self
+            .open_folder(group, user)
+            .and_then(|()| give(path, group, 0o660));
+        if given.is_err() {
+            private()?;
+        }
+        given
+    }
+
+    fn open_folder(&self, group: u32, user: u32) -> io::Result<()> {
+        let folder = folder_of(self.path());
+        let meta = fs::metadata(&folder)?;
+        let is_to_open = !admits(&meta, group) && is_to_open(&meta, self.follow, user);
+        match self.made.is_some() || is_to_open {
+            true => give(&folder, group, 0o750),
+            false => Ok(()),
+        }
     }
 
     /// Its path.
@@ -225,14 +263,15 @@ pub fn bind(paths: &[PathBuf], follow: bool, access: Access) -> Result<BoundSock
     }))
 }
 
-/// Uses a socket that another process made at a path, with the permissions that it has. `owned` is the process's part in
-/// it that this one takes over; `None` if it belongs to a service manager.
+/// Uses a socket that another process made at a path, with the permissions that it has until [`SocketFile::own`]. `owned`
+/// is the process's part in it that this one takes over; `None` if it belongs to a service manager.
 ///
 /// # Errors
 /// [`SocketError::Unusable`]: there is no such file, or the system can't wait for connections.
 pub fn adopt(
     path: &Path,
     listener: StdListener,
+    follow: bool,
     access: Access,
     owned: Option<Owned>,
 ) -> Result<BoundSocket, SocketError> {
@@ -245,6 +284,8 @@ pub fn adopt(
         made: owned
             .and_then(|owned| owned.folder)
             .filter(|folder| path.parent() == Some(folder)),
+        follow,
+        access,
     };
     Ok(BoundSocket {
         listener: UnixListener::from_std(listener).map_err(unusable)?,
@@ -273,18 +314,11 @@ fn bind_one(path: &Path, follow: bool, access: Access) -> Result<BoundSocket, So
         is_kept: AtomicBool::new(false),
         is_of_server: true,
         made: made.map(Path::to_owned),
+        follow,
+        access,
     };
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(unusable)?;
-    let given = access.group.map(|group| {
-        if let Some(folder) = parent {
-            let meta = fs::metadata(folder)?;
-            if made.is_some() || (!admits(&meta, group) && is_to_open(&meta, follow, user)) {
-                give(folder, group, 0o750)?;
-            }
-        }
-        give(path, group, 0o660)
-    });
-    let denied = given.and_then(Result::err);
+    let denied = file.permit().err();
     let group = access.group.filter(|_| denied.is_none());
     let access = Access { user, group };
     // No connection is possible before this, so the permissions apply to all connections.
@@ -657,6 +691,36 @@ mod tests {
         if user_id() == 0 {
             chown(dir.path(), Some(4242), None).expect("changed");
             own_directory(dir.path(), true, 0).expect_err("another user's");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_another_server_gets_the_group_of_this_one() {
+        if user_id() != 0 {
+            // Others can't give a file to any group.
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("new").join("control.sock");
+        let access = |group| Access { user: 0, group };
+        let bound = bind(std::slice::from_ref(&path), false, access(Some(4242)));
+        let BoundSocket { listener, file, .. } = bound.expect("bound");
+        let owned = file.owned();
+        file.leave();
+        let listener = listener.into_std().expect("a listener");
+        let seen = |path: &Path| {
+            let meta = fs::metadata(path).expect("there");
+            (meta.gid(), meta.mode() & 0o777)
+        };
+        for group in [Some(4343), None] {
+            let listener = listener.try_clone().expect("cloned");
+            let adopted = adopt(&path, listener, false, access(group), owned.clone());
+            let file = adopted.expect("adopted").file;
+            file.own().expect("given");
+            let wanted = group.map_or(0o600, |_| 0o660);
+            assert_eq!(seen(&path), (4343, wanted));
+            assert_eq!(seen(&dir.path().join("new")), (4343, 0o750));
+            file.leave();
         }
     }
 

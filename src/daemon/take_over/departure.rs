@@ -17,7 +17,7 @@ const PERIOD: Duration = Duration::from_millis(5);
 /// those are. Afterwards this process writes no query log.
 ///
 /// # Errors
-/// [`LinkError`]: the new process has ended. [`come_back`] is needed then.
+/// [`LinkError`]: the new process has ended, or does not read. [`come_back`] is needed then.
 pub(super) fn leave(live: &Live, link: &Link) -> Result<usize, LinkError> {
     let parts = &live.0;
     parts.listeners.pause();

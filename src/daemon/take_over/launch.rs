@@ -99,7 +99,10 @@ fn with_take_over(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
 /// # Errors
 /// The remedy if it would not: the service would count as ended.
 pub(super) fn membership(process: u32) -> Result<(), String> {
-    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+    let is_notified = std::env::var_os("NOTIFY_SOCKET").is_some();
+    let executed = std::env::var_os("SYSTEMD_EXEC_PID");
+    leaves_the_service(std::process::id(), executed.as_deref(), is_notified)?;
+    if !is_notified {
         return Ok(());
     }
     let group = |process: &str| std::fs::read_to_string(format!("/proc/{process}/cgroup")).ok();
@@ -113,6 +116,29 @@ pub(super) fn membership(process: u32) -> Result<(), String> {
     }
 }
 
+/// Checks that the end of a process does not end its service, whichever process serves by then. `executed` is the process
+/// that systemd has started, which its children are told as well.
+fn leaves_the_service(
+    process: u32,
+    executed: Option<&OsStr>,
+    is_notified: bool,
+) -> Result<(), String> {
+    if process == 1 {
+        return Err(
+            "it is the first process of its container, which would end with it; replace the container"
+                .to_owned(),
+        );
+    }
+    let is_executed = executed.is_some_and(|executed| executed == OsStr::new(&process.to_string()));
+    match is_executed && !is_notified {
+        true => Err(
+            "systemd started it without NOTIFY_SOCKET, so it can't be told which process serves: use Type=notify in the unit, or restart it"
+                .to_owned(),
+        ),
+        false => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +149,17 @@ mod tests {
         let first = with_take_over(arguments("serve --config a.toml").into_iter());
         assert_eq!(first, arguments("serve --config a.toml --take-over"));
         assert_eq!(with_take_over(first.clone().into_iter()), first);
+    }
+
+    #[test]
+    fn a_process_whose_end_would_end_its_service_does_not_hand_over() {
+        let first = leaves_the_service(1, None, true).expect_err("of a container");
+        assert!(first.contains("replace the container"), "{first}");
+        let ours = Some(OsStr::new("4711"));
+        let untold = leaves_the_service(4711, ours, false).expect_err("of a unit");
+        assert!(untold.contains("Type=notify"), "{untold}");
+        leaves_the_service(4711, ours, true).expect("systemd is told");
+        leaves_the_service(4712, ours, false).expect("started by a service, but not by systemd");
+        leaves_the_service(4711, None, false).expect("there is no systemd");
     }
 }

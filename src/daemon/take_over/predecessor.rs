@@ -28,8 +28,8 @@ const QUIET: Duration = Duration::from_secs(30);
 const STARTING: Duration = Duration::from_secs(300);
 /// How long the new process may take to check that it reads all queries.
 const CHECKING: Duration = Duration::from_secs(30);
-/// How long a new process may take to end after `Abort`, before it is killed.
-const ENDING: Duration = Duration::from_secs(5);
+/// How long a new process may take to end after `Abort`, before it is killed: longer than it waits for its own last queries.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// What is needed to hand over.
 pub(crate) struct Predecessor {
@@ -109,6 +109,11 @@ impl Predecessor {
                     };
                     (UpgradeReport::Upgraded(upgraded), Some(handover))
                 }
+                Ok(Err(LinkError::Stopping)) => {
+                    tracing::info!("stopping: the process that was to take over goes on alone");
+                    let reason = LinkError::Stopping.to_string();
+                    (UpgradeReport::Failed { reason }, None)
+                }
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "a take-over failed: this process goes on");
                     let reason = error.to_string();
@@ -145,6 +150,7 @@ impl Predecessor {
                 let _ = commit.send(());
                 Ok(handed)
             }
+            Err(LinkError::Stopping) => Err(LinkError::Stopping),
             Err(error) => {
                 // Queries don't wait for the end of the new process.
                 if progress.has_left {
@@ -172,6 +178,9 @@ impl Predecessor {
     ) -> Result<(bool, Upgraded), LinkError> {
         let process = link.peer()?.as_raw_pid().unsigned_abs();
         membership(process).map_err(LinkError::Refused)?;
+        link.set_patience(CHECKING)?;
+        // If this process stops from here on, the new one goes on.
+        self.is_passing.store(true, Ordering::Relaxed);
         for (described, file) in self.sockets()? {
             link.send(&Message::Socket(described), Some(file.as_fd()))?;
         }
@@ -189,12 +198,11 @@ impl Predecessor {
             Ok(file) => link.send(&Message::Cache, Some(file.as_fd()))?,
             Err(error) => tracing::warn!(%error, "the new process begins with an empty cache"),
         }
-        let ended = || LinkError::Refused("it is stopping".to_owned());
         let asked = self.requests.blocking_send(Request::Park(parking));
-        asked.map_err(|_| ended())?;
+        asked.map_err(|_| LinkError::Stopping)?;
         let waiting = tokio::time::timeout(QUIET, is_parked);
         let generation = match tokio::runtime::Handle::current().block_on(waiting) {
-            Ok(parked) => parked.map_err(|_| ended())?,
+            Ok(parked) => parked.map_err(|_| LinkError::Stopping)?,
             Err(_) => {
                 return Err(LinkError::Refused(
                     "it is busy with lists or a rollback; try again when `tapis status` shows that this has ended"
@@ -204,12 +212,12 @@ impl Predecessor {
         };
         let parked = Instant::now();
         progress.has_parked = true;
-        self.is_passing.store(true, Ordering::Relaxed);
         link.send(&Message::Parked { generation }, None)?;
         let Message::Serving { has_control } = next(link, STARTING)? else {
             return Err(LinkError::Strange);
         };
         let answered = Instant::now();
+        link.set_patience(CHECKING)?;
         progress.has_left = true;
         let connections = leave(&self.live, link)?;
         let drained = Instant::now();
@@ -277,7 +285,7 @@ fn open_process(link: &Link) -> Result<OwnedFd, LinkError> {
 
 /// The next message of the new process.
 fn next(link: &Link, patience: Duration) -> Result<Message, LinkError> {
-    link.set_patience(Some(patience))?;
+    link.set_patience(patience)?;
     match link.receive() {
         Ok(Some((Message::Abort { reason }, _))) => {
             Err(io::Error::other(format!("the new process gave up: {reason}")).into())
@@ -301,7 +309,8 @@ fn abort(link: &Link, error: &LinkError) {
         LinkError::Refused(reason) => reason.clone(),
         error => error.to_string(),
     };
-    // If this fails, the process has ended.
+    // If this fails, the process has ended, or does not read: in both cases, it does not go on.
+    let _ = link.set_patience(ENDING);
     let _ = link.send(&Message::Abort { reason }, None);
 }
 
@@ -318,7 +327,7 @@ fn end(process: &OwnedFd) {
 }
 
 /// Waits until a process has ended.
-fn has_ended(process: &OwnedFd, patience: Duration) -> bool {
+pub(super) fn has_ended(process: &OwnedFd, patience: Duration) -> bool {
     let patience = Timespec::try_from(patience).ok();
     let mut polled = [PollFd::new(process, PollFlags::IN)];
     poll(&mut polled, patience.as_ref()).is_ok_and(|ready| ready > 0)

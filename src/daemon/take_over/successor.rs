@@ -4,10 +4,12 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::predecessor::has_ended;
 use super::warming::Warm;
 use crate::config::shown::Show;
 use crate::control::admin::successor::{PATH, PROTOCOL};
@@ -24,6 +26,8 @@ use crate::wire::answer::Intake;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to park: longer than it waits for the end of its own work.
 const PARKING: Duration = Duration::from_secs(60);
+/// How long it may take to end after the end of the link. It keeps the lock of the state directory until then.
+const ENDING: Duration = Duration::from_secs(10);
 /// How long it may take to answer its last queries.
 const DRAINING: Duration = Duration::from_secs(60);
 /// The longest head of an answer, in bytes.
@@ -38,6 +42,8 @@ pub(crate) struct TakeOver {
     link: Link,
     /// The running process.
     process: OwnedFd,
+    /// Whether this process ends before the take-over is complete.
+    is_given_up: AtomicBool,
 }
 
 /// What a process that takes over has got from the running one, or will get.
@@ -63,7 +69,15 @@ impl TakeOver {
         };
         let mut inherited = Inherited::default();
         match receive_sockets(path, stream, &mut inherited)? {
-            Some((link, process)) => Ok(Begun::From(Self { link, process }, inherited)),
+            Some((link, process)) => {
+                let is_given_up = AtomicBool::new(false);
+                let this = Self {
+                    link,
+                    process,
+                    is_given_up,
+                };
+                Ok(Begun::From(this, inherited))
+            }
             None => {
                 tracing::warn!(
                     "the running server has ended: this process starts with what it had passed on"
@@ -80,7 +94,7 @@ impl TakeOver {
     /// # Errors
     /// [`LinkError`]: the running process goes on, or does not park in time.
     pub(crate) fn wait_until_parked(&self, intake: Intake) -> Result<Option<Warm>, LinkError> {
-        self.link.set_patience(Some(PARKING))?;
+        self.link.set_patience(PARKING)?;
         let prepared = Message::Prepared {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
@@ -97,11 +111,20 @@ impl TakeOver {
                 Some((Message::Abort { reason }, _)) => return Err(LinkError::Refused(reason)),
                 Some(_) => return Err(LinkError::Strange),
                 None => {
+                    if !has_ended(&self.process, ENDING) {
+                        tracing::warn!("the other process has closed the link, but does not end");
+                    }
                     tracing::warn!("the other process has ended: this one goes on alone");
                     return Ok(warm);
                 }
             }
         }
+    }
+
+    /// Gives up before the take-over is complete: the running process goes on at once. This process must end.
+    pub(crate) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Relaxed);
+        self.link.close();
     }
 
     /// Reports that this process answers queries, and waits until the other one has left everything to it, or has died.
@@ -112,7 +135,7 @@ impl TakeOver {
     pub(crate) fn complete(&self, has_control: bool, live: &Live) -> Result<(), LinkError> {
         // If the other process has ended, the link is at its end.
         let _ = self.link.send(&Message::Serving { has_control }, None);
-        self.link.set_patience(Some(DRAINING))?;
+        self.link.set_patience(DRAINING)?;
         let (mut connections, mut is_drained) = (0, false);
         loop {
             let received = match self.link.receive() {
@@ -146,6 +169,7 @@ impl TakeOver {
                     return Ok(());
                 }
                 Some(_) => return Err(LinkError::Strange),
+                None if self.is_given_up.load(Ordering::Relaxed) => return Err(LinkError::ended()),
                 None => {
                     live.0.recorder.release();
                     tracing::warn!(

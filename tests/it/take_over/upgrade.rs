@@ -1,6 +1,7 @@
 //! `tapis upgrade`: the running server starts its successor from the file on the disk.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -115,6 +116,18 @@ fn without_a_server_there_is_nothing_to_upgrade() {
     let folder = folder(&preamble(upstream.address), &[]);
     let output = verb(folder.path(), &["upgrade"]);
     assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+}
+
+#[test]
+fn an_upgrade_without_an_answer_is_not_taken_for_a_server_that_can_t_be_asked() {
+    let upstream = Upstream::plain();
+    let folder = folder(&preamble(upstream.address), &[]);
+    let listener = UnixListener::bind(folder.path().join("control.sock")).expect("bound");
+    let server = std::thread::spawn(move || drop(listener.accept().expect("a connection")));
+    let output = verb(folder.path(), &["upgrade"]);
+    server.join().expect("no panic");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("not known"), "{}", text(&output));
 }
 
 #[test]
