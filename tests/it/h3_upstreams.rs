@@ -1,12 +1,13 @@
 //! Upstream servers that are asked by DNS over HTTPS with HTTP/3.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use serde_json::Value;
 
-use crate::support::client::{addresses, ask, rcode, until};
+use crate::support::client::{Port, addresses, ask, query, rcode, until};
 use crate::support::dot::answer;
 use crate::support::quic::{Http, QuicUpstream, ok};
 use crate::support::server::{Server, list, preamble, text};
@@ -38,7 +39,9 @@ fn queries_by_http3_are_requests_on_one_connection_and_padded() {
         assert_eq!(addresses(server.address, name), ["192.0.2.1"]);
     }
     let queries = of_http.seen.queries();
-    assert_eq!((queries.len(), of_http.seen.connections()), (3, 1));
+    // A slow machine sends a query again that was not answered soon.
+    assert!(queries.len() >= 3);
+    assert_eq!(of_http.seen.connections(), 1);
     for bytes in &queries {
         assert_eq!(bytes.len(), 128, "a block");
         let message = Message::from_vec(bytes).expect("a query");
@@ -56,7 +59,7 @@ fn queries_by_http3_are_requests_on_one_connection_and_padded() {
     let upstream = upstream(&server);
     assert_eq!(upstream["encrypted"], true);
     assert_eq!(upstream["transport"], "h3");
-    assert_eq!(server.count("upstream_h3_queries"), 3);
+    assert!(server.count("upstream_h3_queries") >= 3);
     assert!(text(&server.verb(&["status"])).contains("over H3"));
 }
 
@@ -138,6 +141,53 @@ fn a_body_byte_by_byte_is_read_and_one_that_does_not_come_is_given_up() {
     until("an answer", || {
         rcode(&ask(server.address, "b.example", RecordType::A)) == ResponseCode::NoError
     });
+}
+
+#[test]
+fn several_requests_that_are_given_up_at_once_leave_the_connection_usable() {
+    let of_http = QuicUpstream::http(|query| match query[13] {
+        b's' => Http::Stall,
+        _ => ok(query),
+    });
+    let server = start_with(&of_http.server(), 3000);
+    // The handshake may take longer than the timeout.
+    until("an answer", || {
+        rcode(&ask(server.address, "a.example", RecordType::A)) == ResponseCode::NoError
+    });
+    let port = Port::open(server.address);
+    let names = ["s1.example", "s2.example", "s3.example"];
+    for name in names {
+        port.send(&query(name, RecordType::A));
+    }
+    for _ in names {
+        assert_eq!(rcode(&port.receive()), ResponseCode::ServFail);
+    }
+    until("an answer", || {
+        rcode(&ask(server.address, "b.example", RecordType::A)) == ResponseCode::NoError
+    });
+}
+
+#[test]
+fn a_server_of_http3_that_closes_while_several_requests_are_open_loses_none() {
+    let count = AtomicUsize::new(0);
+    let of_http = QuicUpstream::http(move |query| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => ok(query),
+        1 | 2 => Http::Stall,
+        3 => Http::Close,
+        _ => ok(query),
+    });
+    let server = start(&of_http.server());
+    assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+    let port = Port::open(server.address);
+    for id in 0..3 {
+        let mut asked = query(&format!("n{id}.example"), RecordType::A);
+        asked.metadata.id = id;
+        port.send(&asked);
+    }
+    for _ in 0..3 {
+        assert_eq!(rcode(&port.receive()), ResponseCode::NoError);
+    }
+    assert!(of_http.seen.connections() > 1);
 }
 
 #[test]

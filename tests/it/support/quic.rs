@@ -37,6 +37,8 @@ pub(crate) enum Http {
     /// Sends the head, and no body.
     Stall,
     Reset,
+    /// Closes the connection without an error.
+    Close,
 }
 
 /// What an upstream saw.
@@ -311,6 +313,13 @@ async fn respond(
             send(&mut stream, 200, usual, &[], 1).await;
             connection.closed().await;
         }
+        Http::Close => connection.close(
+            h3::error::Code::H3_NO_ERROR
+                .value()
+                .try_into()
+                .expect("a code"),
+            b"",
+        ),
         Http::Reset => stream.stop_stream(h3::error::Code::H3_INTERNAL_ERROR),
     }
 }

@@ -1,7 +1,7 @@
 //! DNS over QUIC (RFC 9250): a message with its length in each direction of a stream.
 
 use futures_util::FutureExt;
-use quinn::{ReadError, ReadExactError, RecvStream, VarInt, WriteError};
+use quinn::{ReadError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
 
 use super::super::state::ConnectionState;
 use super::protocol::{End, Fault, Protocol};
@@ -83,20 +83,32 @@ impl Protocol for Doq {
 
     async fn exchange(&self, query: Vec<u8>, state: &ConnectionState) -> Result<Vec<u8>, End> {
         // Waits while the server permits no further stream.
-        let (mut to, stream) = self.0.open_bi().await.map_err(|_| End::Lost)?;
+        let (to, stream) = self.0.open_bi().await.map_err(|_| End::Lost)?;
+        let mut to = Sending(to);
         let mut from = Receiving {
             stream,
             end: REQUEST_CANCELLED,
         };
         let length = (query.len() as u16).to_be_bytes();
         let frame = [&length[..], &query].concat();
-        to.write_all(&frame).await.map_err(|error| match error {
+        to.0.write_all(&frame).await.map_err(|error| match error {
             WriteError::Stopped(code) => reset(code),
             _ => End::Lost,
         })?;
         // Queries have no more messages. It fails only if the connection has ended, which reading reports.
-        let _ = to.finish();
+        let _ = to.0.finish();
         self.read(&mut from, state).await
+    }
+}
+
+/// The sending half of a stream, which is reset if the query is given up before the server has all of it. Otherwise QUIC
+/// would finish it, and a part of a query would look like all of it, which breaks the protocol.
+struct Sending(SendStream);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        // It fails if the server has all of it, or has stopped it.
+        let _ = self.0.reset(REQUEST_CANCELLED);
     }
 }
 

@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -90,6 +90,10 @@ impl<P: Protocol> Driver<P> {
             if is_over && exchanges.is_empty() {
                 break;
             }
+        }
+        // Responses may have arrived together with the end.
+        while let Some(Some(done)) = exchanges.next().now_or_never() {
+            self.deliver(done, &mut course, exchanges.len());
         }
         // Before the open queries are dropped, so that they are sent again on another connection.
         self.state.ended(course.lost + exchanges.len() > 1);

@@ -105,7 +105,9 @@ struct Request {
 impl Drop for Request {
     fn drop(&mut self) {
         if !self.is_complete {
-            self.stream.stop_sending(Code::H3_REQUEST_CANCELLED);
+            // The receiving half ends by itself: QUIC asks the server to stop once it is dropped. While a read waits,
+            // `stop_sending` would panic.
+            self.stream.stop_stream(Code::H3_REQUEST_CANCELLED);
         }
     }
 }
