@@ -173,14 +173,19 @@ fn is_zone(statement: &Statement, name: &str) -> bool {
             .eq_ignore_ascii_case(name)
 }
 
+/// The items of a list, each with the list, whose settings hold for it.
+fn items(list: &Statement) -> impl Iterator<Item = (&Statement, &Statement)> {
+    list.block.iter().map(move |item| (list, item))
+}
+
 /// The servers that a zone is transferred from.
 fn primaries(zone: &Statement, draft: &mut Draft) -> Vec<String> {
     let lists = ["primaries", "masters"]
         .into_iter()
         .filter_map(|keyword| zone.get(keyword));
     let mut found = Vec::new();
-    for item in lists.flat_map(|list| &list.block) {
-        match forwarder(item) {
+    for (list, item) in lists.flat_map(items) {
+        match forwarder(item, list) {
             Ok(server) => found.push(server),
             Err(why) => draft.leave(&item.line, format!("primary {}", item.word(0)), why),
         }
@@ -319,12 +324,9 @@ fn import_zone(context: &Context<'_>, zone: &Statement, draft: &mut Draft) {
                 "static-stub" => vec!["server-addresses"],
                 _ => vec!["primaries", "masters"],
             };
-            let items = keyword
-                .into_iter()
-                .filter_map(|keyword| zone.get(keyword))
-                .flat_map(|list| &list.block);
-            for item in items {
-                match forwarder(item) {
+            let lists = keyword.into_iter().filter_map(|keyword| zone.get(keyword));
+            for (list, item) in lists.flat_map(items) {
+                match forwarder(item, list) {
                     Ok(server) => {
                         draft.forward(if name.is_empty() { "." } else { name }, &server, line);
                     }

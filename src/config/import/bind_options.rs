@@ -150,7 +150,7 @@ pub(super) fn import_option(option: &Statement, draft: &mut Draft) {
         "listen-on" | "listen-on-v6" => listen(option, draft),
         "forwarders" => {
             for item in &option.block {
-                match forwarder(item) {
+                match forwarder(item, option) {
                     Ok(server) => draft.push("upstream", "servers", server, line),
                     Err(why) => draft.leave(
                         &item.line,
@@ -337,12 +337,14 @@ fn listen(option: &Statement, draft: &mut Draft) {
     }
 }
 
-/// An address with an optional port: `192.0.2.1 port 5300`.
-pub(super) fn forwarder(item: &Statement) -> Result<String, String> {
-    if item.after("tls").is_some() {
+/// An address with an optional port, `192.0.2.1 port 5300`, in a list whose port and encryption hold for the items that
+/// have none: `forwarders port 853 tls x { 192.0.2.1; }`.
+pub(super) fn forwarder(item: &Statement, list: &Statement) -> Result<String, String> {
+    let after = |keyword| item.after(keyword).or_else(|| list.after(keyword));
+    if after("tls").is_some() {
         return Err(ENCRYPTED.to_owned());
     }
-    match item.after("port") {
+    match after("port") {
         Some(port) => server(&format!("{}#{port}", item.word(0))),
         None => server(item.word(0)),
     }

@@ -68,9 +68,14 @@ fn a_zone_none_of_whose_servers_carries_over_is_reported() {
     assert_lost(Tool::Blocky, "config.yml", text, &[3]);
     let text = "server_names = []\nforwarding_rules = 'forwarding.txt'\n";
     assert_lost(Tool::DnscryptProxy, "dnscrypt-proxy.toml", text, &[1]);
-    let text =
-        "zone \"corp.example\" { type forward; forwarders { 10.0.0.1 port 853 tls x; }; };\n";
-    assert_lost(Tool::Bind, "named.conf", text, &[1]);
+    for forwarders in [
+        "{ 10.0.0.1 port 853 tls x; }",
+        "tls x { 10.0.0.1; }",
+        "port 853 tls x { 10.0.0.1; }",
+    ] {
+        let text = format!("zone \"corp.example\" {{ type forward; forwarders {forwarders}; }};\n");
+        assert_lost(Tool::Bind, "named.conf", &text, &[1]);
+    }
     let text = "zone \"corp.example\" { type forward; forwarders { }; };\n";
     assert_lost(Tool::Bind, "named.conf", text, &[1]);
 }
@@ -227,4 +232,19 @@ upstreams:
     let found = left(&imported);
     let stamp = (10, "an upstream server of the group default");
     assert!(found.contains(&stamp), "{found:?}");
+}
+
+#[test]
+fn the_port_and_the_encryption_of_a_list_of_bind_hold_for_its_servers() {
+    let text = "\
+options { forwarders port 853 tls cloudflare { 1.1.1.1; }; };
+zone \"corp.example\" { type forward; forwarders port 5300 { 10.0.0.1; 10.0.0.2 port 5301; }; };
+";
+    let imported = imported(Tool::Bind, &[("named.conf", text)]);
+    let found = left(&imported);
+    assert!(found.contains(&(1, "forwarders 1.1.1.1")), "{found:?}");
+    assert_eq!(
+        sections(&imported, "[[forward]]"),
+        [r#"zone = "corp.example"; servers = ["10.0.0.1:5300", "10.0.0.2:5301"]"#]
+    );
 }
