@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use data_encoding::BASE64;
 
-use super::address::{ServerAddress, split, url};
+use super::address::{DNS_PORT, ServerAddress, split, url};
 use super::findings::{Findings, quote};
 use super::reader::At;
 use crate::names::typed;
@@ -144,7 +144,16 @@ fn of_unbound(text: &str) -> Option<String> {
 fn of_tls(rest: &str, protocol: Protocol) -> Result<(ServerAddress, Encryption), String> {
     let (place, name) = split_name(rest);
     let place = place.strip_suffix('/').unwrap_or(place);
-    server(place, name, protocol, TLS_PORT)
+    let scheme = protocol.scheme();
+    let (address, encryption) = server(place, name, protocol, TLS_PORT)?;
+    if address.socket.port() == DNS_PORT {
+        // RFC 7858, section 3.1, and RFC 9250, section 4.1.1.
+        return Err(format!(
+            "which has port {DNS_PORT}, where only plain DNS is permitted: write the port of {scheme}://, which is \
+             {TLS_PORT} on most servers"
+        ));
+    }
+    Ok((address, encryption))
 }
 
 fn of_https(
@@ -346,6 +355,8 @@ mod tests {
             ("quic://dns.example", "\"quic://192.0.2.55#dns.example\""),
             ("h3://192.0.2.1/q{?dns}", "write \"h3://192.0.2.1/q\""),
             ("quic://192.0.2.1/dns-query", "which is"),
+            ("quic://192.0.2.1:53", "which has port 53"),
+            ("tls://[2001:db8::1]:53#dns.example", "which has port 53"),
         ] {
             let error = parse(text).expect("encrypted").expect_err("a mistake");
             assert!(error.contains(said), "{text}: {error}");
