@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use super::exchange::{How, Transport};
+use super::health::Health;
 use super::pools::Pools;
 use super::query::OutgoingQuery;
 use super::reply::{Again, Evaluation, Received, Sent};
@@ -233,7 +234,15 @@ impl Attempts {
                     Evaluation::Garbage => open.unfinished(true, None, None),
                 }
             }
-            Err(_) => open.unfinished(false, None, None),
+            Err(_) => {
+                // If the resolver asks by now, the failure counts already.
+                if !open.handed_over {
+                    let failed = |health: &mut Health| health.failed(Instant::now());
+                    open.pool.update(&open.server, failed);
+                }
+                // It would refuse the same query again.
+                open.unfinished(true, None, None)
+            }
             Ok(Fate::Unsent) => open.ended(Ending::Lost),
             Ok(Fate::Lost) => {
                 self.counters.bump(Count::UpstreamResent);

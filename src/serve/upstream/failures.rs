@@ -9,6 +9,9 @@ use crate::wire::Rcode;
 /// Unusable answers in a row after which a server counts as failing. One query may get several of them.
 const FAILING_AFTER: u64 = 3;
 
+/// The maximum number of characters of a problem.
+const SHOWN: usize = 300;
+
 /// A kind of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -119,9 +122,14 @@ impl Failures {
     }
 
     /// Records that no connection could be established or used, and why.
-    pub(super) fn not_connected(&self, failure: Option<Failure>, problem: String) {
+    pub(super) fn not_connected(&self, failure: Option<Failure>, mut problem: String) {
         if let Some(failure) = failure {
             self.count(failure);
+        }
+        // Parts of it may be the server's words.
+        problem.retain(|c| !c.is_control());
+        if let Some((end, _)) = problem.char_indices().nth(SHOWN) {
+            problem.truncate(end);
         }
         *self.lock() = Some(problem);
     }
@@ -177,6 +185,16 @@ fn counts(counters: &[AtomicU64; KINDS.len()]) -> Vec<(&'static str, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_problem_has_at_most_300_characters_and_none_that_controls_a_terminal() {
+        let failures = Failures::default();
+        let said = "it says: \u{1b}[2J\n".to_owned() + &"\u{e4}".repeat(1000);
+        failures.not_connected(None, said);
+        let problem = failures.problem().expect("a problem");
+        assert_eq!(problem.chars().count(), 300);
+        assert!(problem.starts_with("it says: [2J\u{e4}"), "{problem}");
+    }
 
     #[test]
     fn a_usable_answer_resets_the_recent_counts() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Request, StatusCode, Uri, Version, response};
 
 use super::failures::Failure;
@@ -49,6 +49,8 @@ impl Endpoint {
             .version(version)
             .header(CONTENT_TYPE, DNS_MESSAGE)
             .header(ACCEPT, DNS_MESSAGE)
+            // The TTLs of a response from a cache of HTTP would be too long by its age (RFC 8484, section 5.1).
+            .header(CACHE_CONTROL, "no-cache")
             .body(())?;
         Ok(Self { head })
     }

@@ -152,7 +152,7 @@ impl Room {
 /// Runs a connection to its end.
 async fn drive<S>(
     frames: Frames<S>,
-    queue: mpsc::Receiver<Request>,
+    mut queue: mpsc::Receiver<Request>,
     state: Arc<ConnectionState>,
     idle: Duration,
 ) where
@@ -161,30 +161,32 @@ async fn drive<S>(
     let (sink, stream) = frames.split();
     // In parallel: a server that waits for us to read its answers does not read our queries.
     tokio::select! {
-        () = send(sink, queue, &state) => {}
+        () = send(sink, &mut queue, &state) => {}
         () = receive(stream, &state, idle) => {}
     }
     state.end();
+    // After the end is recorded, so that they are sent on another connection.
+    queue.close();
+    while let Ok(Request { answer, .. }) = queue.try_recv() {
+        answer.deliver(Ok(Fate::Unsent));
+    }
 }
 
 /// Sends queries until sending fails, or until the last handle of the connection is dropped. If queries still wait for
 /// their responses when the last handle is dropped, this function does not return; [`receive`] ends the connection.
 async fn send<S>(
     mut sink: SplitSink<Frames<S>, Bytes>,
-    mut queue: mpsc::Receiver<Request>,
+    queue: &mut mpsc::Receiver<Request>,
     state: &ConnectionState,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut requests = Vec::new();
-    while queue.recv_many(&mut requests, PIPELINE).await > 0 {
-        // All queued queries are written before the flush, so that they share TCP segments.
-        for request in requests.drain(..) {
-            if sink.feed(state.enter(request)).await.is_err() {
-                return;
-            }
+    while let Some(request) = queue.recv().await {
+        if sink.feed(state.enter(request)).await.is_err() {
+            return;
         }
-        if sink.flush().await.is_err() {
+        // All queued queries are written before the flush, so that they share TCP segments.
+        if queue.is_empty() && sink.flush().await.is_err() {
             return;
         }
     }

@@ -29,6 +29,9 @@ const WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 /// The maximum length of the headers of a response.
 const HEADERS: u32 = 16 << 10;
+/// How many requests are open at a time until the server's limit is known. No server should permit fewer (RFC 9113,
+/// section 6.5.2).
+const FIRST_REQUESTS: usize = 100;
 
 /// A connection.
 pub(super) struct Connection {
@@ -113,7 +116,8 @@ impl Connection {
             .enable_push(false)
             .initial_window_size(WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(HEADERS);
+            .max_header_list_size(HEADERS)
+            .initial_max_send_streams(FIRST_REQUESTS);
         let (mut requests, connection) = match builder.handshake(stream).await {
             Ok(both) => both,
             Err(error) => {

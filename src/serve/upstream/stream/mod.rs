@@ -14,9 +14,10 @@ pub(super) mod waiter;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::connection::{Connection, Room};
 use self::opening::SharedConnection;
@@ -32,6 +33,8 @@ const SINGLES: usize = 16;
 /// The maximum number of times that [`Connections::exchange`] sends a query, each time on another connection, because
 /// the one before was cut.
 const MOST_TRIES: usize = 8;
+/// How long a query waits that the server refused to process on a connection that stays open; doubled with each try.
+const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 
 /// The connections to one server.
 pub(super) struct Connections {
@@ -76,6 +79,11 @@ impl Connections {
                 Fate::Lost => {
                     tries += 1;
                     peer.counters.bump(Count::UpstreamResent);
+                    if self.shared.kept().is_some() {
+                        // The server refuses to process it for now, on a connection that stays open.
+                        let pause = REFUSED_PAUSE * 2_u32.saturating_pow(tries as u32);
+                        sleep_until(deadline.min(Instant::now() + pause)).await;
+                    }
                 }
                 Fate::Unsent => {}
             }

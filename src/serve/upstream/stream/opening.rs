@@ -71,8 +71,12 @@ impl SharedConnection {
                 Some(Err(error)) => Err(*error),
                 None => Err(ExchangeError::Unreachable),
             },
-            // The task ended without an outcome: the server stops.
-            Ok(Err(_)) => Err(ExchangeError::Unreachable),
+            // The task ended without an outcome: it panicked, or the server stops. The next query starts another.
+            Ok(Err(_)) => {
+                let mut state = lock(&self.0);
+                state.opening.take_if(|kept| kept.has_changed().is_err());
+                Err(ExchangeError::Unreachable)
+            }
             Err(_) => Err(ExchangeError::Timeout),
         }
     }
