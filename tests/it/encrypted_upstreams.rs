@@ -1,5 +1,6 @@
 //! Upstream servers that are asked by DNS over TLS.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
@@ -50,19 +51,22 @@ fn queries_are_encrypted_padded_and_share_a_connection() {
         assert_eq!(addresses(server.address, name), ["192.0.2.1"]);
     }
     let queries = of_tls.seen.queries();
-    assert_eq!((queries.len(), of_tls.seen.connections()), (3, 1));
-    for (bytes, name) in queries.iter().zip(names) {
+    assert_eq!(of_tls.seen.connections(), 1);
+    // A slow machine sends a query again that was not answered soon.
+    let mut asked = BTreeSet::new();
+    for bytes in &queries {
         assert_eq!(bytes.len(), 128, "a block");
         let message = Message::from_vec(bytes).expect("a query");
-        let asked = message.queries[0].name().to_string();
-        assert_eq!(asked, format!("{name}."), "in lower case");
+        asked.insert(message.queries[0].name().to_string());
         assert!(message.edns.is_some());
     }
+    let expected = names.map(|name| format!("{name}."));
+    assert_eq!(asked, BTreeSet::from(expected), "in lower case");
     assert!(!of_tls.got_datagram(), "nothing is sent in clear");
     let upstream = upstream(&server, 0);
     assert_eq!(upstream["encrypted"], true);
     assert!(upstream["latency_ms"].is_number(), "{upstream}");
-    assert_eq!(server.count("upstream_tls_queries"), 3);
+    assert!(server.count("upstream_tls_queries") >= 3);
     assert_eq!(server.count("upstream_queries"), 0);
     assert!(text(&server.verb(&["status"])).contains("over TLS"));
 }

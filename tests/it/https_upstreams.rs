@@ -1,5 +1,6 @@
 //! Upstream servers that are asked by DNS over HTTPS.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -70,8 +71,10 @@ fn queries_are_posted_padded_and_without_an_id_over_one_connection() {
         assert_eq!(addresses(server.address, name), ["192.0.2.1"]);
     }
     let calls = https.calls.all();
-    assert_eq!((calls.len(), https.calls.connections()), (3, 1));
-    for (call, name) in calls.iter().zip(names) {
+    assert_eq!(https.calls.connections(), 1);
+    // A slow machine sends a query again that was not answered soon.
+    let mut asked = BTreeSet::new();
+    for call in &calls {
         let port = https.address.port();
         assert_eq!(
             call.head,
@@ -80,19 +83,21 @@ fn queries_are_posted_padded_and_without_an_id_over_one_connection() {
         assert_eq!(call.headers["content-type"], "application/dns-message");
         assert_eq!(call.headers["accept"], "application/dns-message");
         assert_eq!(call.headers["content-length"], "128");
+        assert_eq!(call.headers["cache-control"], "no-cache");
         assert_eq!(call.query.len(), 128, "a block");
         let message = Message::from_vec(&call.query).expect("a query");
         assert_eq!(message.metadata.id, 0);
-        let asked = message.queries[0].name().to_string();
-        assert_eq!(asked, format!("{name}."), "in lower case");
+        asked.insert(message.queries[0].name().to_string());
     }
+    let expected = names.map(|name| format!("{name}."));
+    assert_eq!(asked, BTreeSet::from(expected), "in lower case");
     let state = upstream(&server);
     assert_eq!(
         (&state["encrypted"], &state["transport"]),
         (&true.into(), &"https".into())
     );
     assert!(state["latency_ms"].is_number(), "{state}");
-    assert_eq!(server.count("upstream_https_queries"), 3);
+    assert!(server.count("upstream_https_queries") >= 3);
     assert_eq!(
         (
             server.count("upstream_queries"),
@@ -104,7 +109,7 @@ fn queries_are_posted_padded_and_without_an_id_over_one_connection() {
 }
 
 #[test]
-fn responses_without_a_dns_message_lead_to_the_next_server_and_status_says_why() {
+fn responses_without_a_dns_message_are_failures_and_status_says_why() {
     type Case = (fn() -> Reaction, &'static str, &'static str);
     let cases: [Case; 6] = [
         (
@@ -140,15 +145,9 @@ fn responses_without_a_dns_message_lead_to_the_next_server_and_status_says_why()
     ];
     for (reaction, kind, said) in cases {
         let https = HttpsUpstream::start(Limits::default(), move |_| reaction());
-        let plain = Upstream::plain();
-        let servers = format!("{}, \"{}\"", https.server(), plain.address);
-        let config = patient(&servers).replace("[[list]]", "strategy = \"strict\"\n[[list]]");
-        let server = Server::start(&config, &[("ads", "blocked.example\n")]);
-        assert_eq!(
-            addresses(server.address, "a.example"),
-            ["192.0.2.1"],
-            "{kind}"
-        );
+        let server = start(&https.server());
+        let failed = ask(server.address, "a.example", RecordType::A);
+        assert_eq!(rcode(&failed), ResponseCode::ServFail, "{kind}");
         assert_eq!(https.calls.all().len(), 1, "it is asked once");
         let state = upstream(&server);
         assert_eq!(state["failures_total"][kind], 1, "{state}");
@@ -156,6 +155,37 @@ fn responses_without_a_dns_message_lead_to_the_next_server_and_status_says_why()
         assert!(text(&server.verb(&["status"])).contains(said));
         assert_eq!(server.count("upstream_resent"), 0);
     }
+}
+
+#[test]
+fn after_a_response_without_a_dns_message_the_next_server_is_asked() {
+    let https = HttpsUpstream::start(Limits::default(), |_| Reaction::Reset(Reason::CANCEL));
+    let plain = Upstream::plain();
+    let servers = format!("{}, \"{}\"", https.server(), plain.address);
+    let config = patient(&servers).replace("[[list]]", "strategy = \"strict\"\n[[list]]");
+    let server = Server::start(&config, &[("ads", "blocked.example\n")]);
+    assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+}
+
+#[test]
+fn a_query_on_an_open_connection_that_is_refused_is_not_repeated() {
+    let https = HttpsUpstream::start(Limits::default(), |query| match query[13] {
+        b'b' => Reaction::Reset(Reason::CANCEL),
+        _ => Reaction::answer(query),
+    });
+    let server = start(&https.server());
+    let mut round = 0;
+    // On a slow machine the query may be repeated because the response is late.
+    until("a query that is sent once", || {
+        round += 1;
+        let good = format!("good{round}.example");
+        assert_eq!(addresses(server.address, &good), ["192.0.2.1"]);
+        let before = https.calls.all().len();
+        let bad = format!("bad{round}.example");
+        let failed = ask(server.address, &bad, RecordType::A);
+        assert_eq!(rcode(&failed), ResponseCode::ServFail);
+        https.calls.all().len() == before + 1
+    });
 }
 
 #[test]
@@ -293,9 +323,15 @@ fn requests_that_are_given_up_are_cancelled() {
     for reaction in [|| Reaction::Silence, || Reaction::HeadOnly] {
         let https = HttpsUpstream::start(Limits::default(), move |_| reaction());
         let server = start_impatient(&https.server());
-        let failed = ask(server.address, "a.example", RecordType::A);
-        assert_eq!(rcode(&failed), ResponseCode::ServFail);
-        until("a cancelled request", || https.calls.cancelled() > 0);
+        let mut round = 0;
+        // On a slow machine the time may be over before a connection is open.
+        until("a cancelled request", || {
+            round += 1;
+            let name = format!("n{round}.example");
+            let failed = ask(server.address, &name, RecordType::A);
+            assert_eq!(rcode(&failed), ResponseCode::ServFail);
+            https.calls.cancelled() > 0
+        });
     }
 }
 
