@@ -19,6 +19,15 @@ OWN_MEMORY = 100e6  # the maximum of a server without a list, with a cache
 PAIR_MIX = "mixed"
 
 
+def portable(value):
+    """A value of an option, with a path as others can read it: below the repository, or the file's name."""
+    if not isinstance(value, str) or not os.path.isabs(value):
+        return value
+    repository = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    below = os.path.relpath(value, repository)
+    return os.path.basename(value) if below.startswith("..") else below
+
+
 class Bench:
     def __init__(self, options, folder, names, popular):
         self.options, self.names = options, names
@@ -47,7 +56,7 @@ class Bench:
             "tool": "peers",
             "started": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started)),
             "seconds": round(time.time() - started),
-            "options": vars(self.options),
+            "options": {name: portable(value) for name, value in vars(self.options).items()},
             "machine": live.machine() | {"receive_buffer": receive_buffer()},
             "names": len(self.names),
             "versions": {kind.name: kind.version(self.field) for kind in kinds},

@@ -33,7 +33,7 @@ connections = [{ port = $upstream, protocol = { type = "udp" } }]
 
 class Hickory(Server):
     name, program, version_option = "hickory-dns", "hickory-dns", "--version"
-    package = "crates.io (cargo install hickory-dns --features blocklist)"
+    package = "the crate hickory-dns (cargo install hickory-dns --features blocklist)"
     config = CONFIG
     bytes_per_name = 150
     note = "blocklist store; compares whole names only; all others also block the names below"
