@@ -353,50 +353,97 @@ pub struct Sums {
 
 /// Adds up the counters of all threads, without those of lists.
 pub fn sums<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Sums {
-    let sum = |counter: &dyn Fn(&Counters) -> &AtomicU64| -> u64 {
-        let values = all.clone().map(|c| counter(c).load(Ordering::Relaxed));
-        values.sum()
-    };
     let classes: [&str; CLASSES] = std::array::from_fn(|class| match TYPES.get(class) {
         Some((_, name)) => name,
         None if class == OTHER => "other",
         None => "none",
     });
-    let mut counts: Vec<_> = Count::ALL
+    let mut counts = Count::ALL
         .iter()
-        .map(|&count| (count, sum(&|c| &c.counts[count as usize])))
-        .collect();
+        .map(|&count| (count, 0))
+        .collect::<Vec<_>>();
+    let mut latency = vec![0; LATENCY_BOUNDS.len() + 1];
+    let mut latency_micros = 0;
+    let mut finished = vec![0; TRANSPORTS.len() * CLASSES * OUTCOMES];
+    // One thread after the other: their counters are far apart in memory.
+    for counters in all {
+        add(counts.iter_mut().map(|(_, sum)| sum), &counters.counts);
+        add(&mut latency, &counters.latency);
+        add([&mut latency_micros], [&counters.latency_micros]);
+        add(&mut finished, counters.queries.iter().flatten().flatten());
+    }
     let mut types: Vec<_> = classes[..=OTHER].iter().map(|name| (*name, 0)).collect();
     let mut queries = Vec::new();
-    for (over, transport) in TRANSPORTS.into_iter().enumerate() {
-        for (class, rtype) in classes.into_iter().enumerate() {
-            for outcome in 0..OUTCOMES {
-                let number = sum(&|c| &c.queries[over][class][outcome]);
-                if number == 0 {
-                    continue;
-                }
-                if let Some((_, count)) = counts.get_mut(outcome) {
-                    *count += number;
-                }
-                if let Some((_, of_type)) = types.get_mut(class) {
-                    *of_type += number;
-                }
-                queries.push(Finished {
-                    transport,
-                    rtype,
-                    outcome: Count::ALL.get(outcome).copied(),
-                    queries: number,
-                });
-            }
+    for (at, number) in finished.into_iter().enumerate() {
+        if number == 0 {
+            continue;
         }
+        let (over, class, outcome) = (
+            at / OUTCOMES / CLASSES,
+            at / OUTCOMES % CLASSES,
+            at % OUTCOMES,
+        );
+        if let Some((_, count)) = counts.get_mut(outcome) {
+            *count += number;
+        }
+        if let Some((_, of_type)) = types.get_mut(class) {
+            *of_type += number;
+        }
+        queries.push(Finished {
+            transport: TRANSPORTS[over],
+            rtype: classes[class],
+            outcome: Count::ALL.get(outcome).copied(),
+            queries: number,
+        });
     }
-    let latency = 0..=LATENCY_BOUNDS.len();
     Sums {
         counts,
         types,
         queries,
-        latency: latency.map(|at| sum(&|c| &c.latency[at])).collect(),
-        latency_sum_ms: sum(&|c| &c.latency_micros) as f64 / 1e3,
+        latency,
+        latency_sum_ms: latency_micros as f64 / 1e3,
+    }
+}
+
+/// Adds the counters of a thread to the sums.
+fn add<'c, 's>(
+    sums: impl IntoIterator<Item = &'s mut u64>,
+    counters: impl IntoIterator<Item = &'c AtomicU64>,
+) {
+    for (sum, counter) in sums.into_iter().zip(counters) {
+        *sum += counter.load(Ordering::Relaxed);
+    }
+}
+
+/// How many slots are in use, of those that count by action and of the others. They are assigned from the lowest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UsedSlots {
+    with_actions: usize,
+    others: usize,
+}
+
+impl UsedSlots {
+    /// All slots.
+    pub const ALL: Self = Self {
+        with_actions: SLOTS_WITH_ACTIONS,
+        others: LISTS - SLOTS_WITH_ACTIONS,
+    };
+
+    /// All slots up to the highest of each kind.
+    pub fn up_to(slots: impl IntoIterator<Item = usize>) -> Self {
+        slots.into_iter().fold(Self::default(), |used, slot| {
+            let slot = slot.min(LISTS - 1);
+            match slot.checked_sub(SLOTS_WITH_ACTIONS) {
+                None => Self {
+                    with_actions: used.with_actions.max(slot + 1),
+                    ..used
+                },
+                Some(other) => Self {
+                    others: used.others.max(other + 1),
+                    ..used
+                },
+            }
+        })
     }
 }
 
@@ -405,13 +452,21 @@ pub fn sums<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Sums {
 pub struct ListSums(Vec<u64>);
 
 impl ListSums {
-    /// The sums of the counters of all threads.
-    pub fn new<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Self {
-        let sum = |at: usize| {
-            let all = all.clone();
-            all.map(|c| c.lists[at].load(Ordering::Relaxed)).sum()
-        };
-        Self((0..list_counter(LISTS, 0)).map(sum).collect())
+    /// The sums of the counters of all threads. Only the slots in use are read: all of them are half a megabyte for each
+    /// thread.
+    pub fn new<'c>(all: impl Iterator<Item = &'c Counters>, used: UsedSlots) -> Self {
+        let mut sums = vec![0; list_counter(LISTS, 0)];
+        let others = list_counter(SLOTS_WITH_ACTIONS, 0);
+        let used = [
+            0..list_counter(used.with_actions, 0),
+            others..others + used.others,
+        ];
+        for counters in all {
+            for range in &used {
+                add(&mut sums[range.clone()], &counters.lists[range.clone()]);
+            }
+        }
+        Self(sums)
     }
 
     /// The hits by slot.
@@ -457,7 +512,7 @@ mod tests {
         all[1].bump(Count::KernelDrops);
         all[1].upstream_took(Duration::from_secs(9));
         all[1].bump_list(u16::MAX, 4);
-        let by_action = ListSums::new(all.iter());
+        let by_action = ListSums::new(all.iter(), UsedSlots::ALL);
         let of_7 = by_action.by_action(7).expect("counted by action");
         assert_eq!(of_7.collect::<Vec<_>>()[2], ("sinkhole", 2));
         assert!(by_action.by_action(65_535).is_none());
@@ -502,5 +557,23 @@ mod tests {
             finished("tcp", "other", None, 2),
         ];
         assert_eq!(sums.queries, expected);
+    }
+    #[test]
+    fn the_hits_of_the_slots_in_use_are_summed() {
+        let all = [Counters::default(), Counters::default()];
+        let slots = [0, 5, 1023, 1024, 1500, LISTS - 1];
+        for counters in &all {
+            for slot in slots {
+                counters.bump_list(slot as u16, slot % ACTIONS.len());
+            }
+        }
+        let used = UsedSlots::up_to([5, 1500, 0]);
+        let sums = ListSums::new(all.iter(), used);
+        assert_eq!(slots.map(|slot| sums.of(slot)), [2, 2, 0, 2, 2, 0]);
+        let complete = ListSums::new(all.iter(), UsedSlots::ALL);
+        assert_eq!(slots.map(|slot| complete.of(slot)), [2; 6]);
+        assert_eq!(UsedSlots::up_to([1023, LISTS - 1]), UsedSlots::ALL);
+        let none = ListSums::new(all.iter(), UsedSlots::up_to([]));
+        assert_eq!(none.by_slot().iter().sum::<u64>(), 0);
     }
 }

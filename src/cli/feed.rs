@@ -237,6 +237,9 @@ fn print_primary(primary: &PrimaryReport, out: &mut impl Write) -> io::Result<()
         |ms| format!("answers in {ms} ms"),
     );
     writeln!(out, "primary    {}: {latency}", primary.address)?;
+    if let Some(end) = primary.certificate_end {
+        writeln!(out, "           its certificate ends at {end:.0}")?;
+    }
     if let Some(text) = &primary.text {
         let failures = counted(primary.failures, "failure", "failures");
         writeln!(out, "           {failures} in a row: {text}")?;

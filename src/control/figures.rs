@@ -1,6 +1,7 @@
 //! The figures of the control plane for monitoring. The control loop publishes them, so that a reader never waits for it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,6 +129,8 @@ pub struct SourceFigures {
     pub next_attempt: Option<Timestamp>,
     /// The number of its alarms.
     pub alarms: u64,
+    /// The primaries that present certificates, and when these end.
+    pub certificate_ends: Vec<(SocketAddr, Timestamp)>,
     /// How often each fault of its servers occurred.
     pub faults: Vec<(String, u64)>,
 }
@@ -164,6 +167,7 @@ mod tests {
             current_at: None,
             next_attempt: None,
             alarms: 1,
+            certificate_ends: Vec::new(),
             faults: Vec::new(),
         }
     }

@@ -117,6 +117,9 @@ pub struct UpstreamStatus {
     /// Whether it is asked by encrypted connections alone.
     #[serde(default)]
     pub encrypted: bool,
+    /// When its certificate ends, as of the last TLS handshake.
+    #[serde(default)]
+    pub certificate_end: Option<Timestamp>,
     /// Why no connection to it can be established, since the last one was.
     #[serde(default)]
     pub problem: Option<String>,

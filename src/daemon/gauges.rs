@@ -44,6 +44,7 @@ pub(super) fn upstream_status(server: ServerState) -> UpstreamStatus {
         random_case: server.dialect.random_case,
         referrals: server.referrals,
         encrypted: server.encrypted,
+        certificate_end: server.certificate_end,
         problem: server.problem,
         failures: by_name(server.failures.recent),
         failures_total: by_name(server.failures.total),

@@ -27,7 +27,7 @@ use crate::serve::pace::Pace;
 use crate::serve::resolver::Resolver;
 use crate::serve::transport::stream::Streams;
 use crate::serve::upstream::state::ServerState;
-use crate::stats::{Count, Counters, ListSums, sums};
+use crate::stats::{Count, Counters, ListSums, UsedSlots, sums};
 use crate::sys::process::user_id;
 use crate::sys::udp::Ports;
 
@@ -217,7 +217,7 @@ impl Parts {
 }
 
 impl Plane for Parts {
-    fn state(&self) -> PlaneState {
+    fn state(&self, used: UsedSlots) -> PlaneState {
         let pools = self.resolver.pools();
         let figures = |zone: String, servers: Vec<ServerState>| {
             let servers = servers.into_iter();
@@ -234,7 +234,7 @@ impl Plane for Parts {
         let (entries, bytes) = self.cache.size();
         PlaneState {
             sums: sums(self.counters()),
-            hits: ListSums::new(self.counters()),
+            hits: ListSums::new(self.counters(), used),
             servers,
             waiting: self.resolver.waiting(),
             tcp_connections: self.streams.connections.in_use(),
@@ -244,6 +244,7 @@ impl Plane for Parts {
                 capacity: self.cache.capacity(),
                 evictions: self.cache.evictions(),
             },
+            recording: self.recorder.report(),
             alarms: self.problems().len() as u64,
         }
     }
@@ -278,7 +279,7 @@ impl DataPlane for Live {
             cache_entries,
             cache_octets,
             recording: parts.recorder.report(),
-            list_hits: ListSums::new(parts.counters()).by_slot(),
+            list_hits: ListSums::new(parts.counters(), UsedSlots::ALL).by_slot(),
             ..from_sums(sums(parts.counters()))
         }
     }

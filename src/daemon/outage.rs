@@ -175,6 +175,7 @@ mod tests {
             referrals: 0,
             failing: false,
             encrypted: false,
+            certificate_end: None,
             problem: None,
             failures: FailureCounts::default(),
             blocks: BlockCounts::default(),

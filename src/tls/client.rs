@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use data_encoding::BASE64;
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -22,6 +23,7 @@ use tokio_rustls::rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
+use super::certificate::CertificateEnd;
 use super::fault::OtherKey;
 use super::{TlsError, of_file, of_system, store};
 use crate::config::encryption::{Encryption, Pin};
@@ -38,6 +40,8 @@ pub struct TlsClient {
     authorities: [u8; 32],
     name: ServerName<'static>,
     config: Arc<ClientConfig>,
+    /// Of the server's certificate, if an authority verifies it.
+    end: CertificateEnd,
 }
 
 impl PartialEq for TlsClient {
@@ -113,8 +117,10 @@ impl TlsClient {
                 Some(verifier.build().map_err(|error| library(&error))?)
             }
         };
+        let end = CertificateEnd::default();
         let verifier = Verifier {
             by_authority,
+            end: end.clone(),
             pins: settings.pins.clone(),
             algorithms: provider.signature_verification_algorithms,
         };
@@ -130,6 +136,7 @@ impl TlsClient {
             authorities: digest,
             name,
             config: Arc::new(config),
+            end,
         })
     }
 
@@ -143,6 +150,12 @@ impl TlsClient {
         &self.name
     }
 
+    /// When the server's certificate ends. `None` before the first handshake, and if the server is known by its key alone:
+    /// then the end does not count.
+    pub(crate) fn certificate_end(&self) -> Option<Timestamp> {
+        self.end.get()
+    }
+
     pub(crate) fn connector(&self) -> TlsConnector {
         Arc::clone(&self.config).into()
     }
@@ -152,6 +165,7 @@ impl TlsClient {
 #[derive(Debug)]
 struct Verifier {
     by_authority: Option<Arc<WebPkiServerVerifier>>,
+    end: CertificateEnd,
     pins: Vec<Pin>,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -172,10 +186,13 @@ impl ServerCertVerifier for Verifier {
         // Only the server's own key counts: a key of an authority among the certificates that it sends proves nothing.
         let key = ParsedCertificate::try_from(end_entity)?.subject_public_key_info();
         let digest: [u8; 32] = Sha256::digest(&key).into();
-        match self.pins.is_empty() || self.pins.contains(&Pin(digest)) {
-            true => Ok(ServerCertVerified::assertion()),
-            false => Err(OtherKey(BASE64.encode(&digest)).into()),
+        if !self.pins.is_empty() && !self.pins.contains(&Pin(digest)) {
+            return Err(OtherKey(BASE64.encode(&digest)).into());
         }
+        if self.by_authority.is_some() {
+            self.end.accepted(end_entity);
+        }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -1,5 +1,6 @@
 //! TLS to other servers: the authorities that verify them, and the reasons why a connection fails.
 
+pub mod certificate;
 pub mod client;
 pub mod fault;
 

@@ -155,6 +155,7 @@ fn source(control: &Control, list: &ListState, feeds: &[FeedReport]) -> SourceFi
             .and_then(Signature::modified),
         next_attempt: None,
         alarms: own_alarm.into(),
+        certificate_ends: Vec::new(),
         faults: Vec::new(),
     };
     if let Some(report) = control.downloads.report(list.name()) {
@@ -170,6 +171,9 @@ fn source(control: &Control, list: &ListState, feeds: &[FeedReport]) -> SourceFi
             figures.alarms += report.alarms().len() as u64;
             figures.current_at = report.confirmed.or(figures.current_at);
             figures.faults.clone_from(&report.faults);
+            let primaries = report.primaries.iter();
+            let ends = primaries.filter_map(|it| Some((it.address, it.certificate_end?)));
+            figures.certificate_ends = ends.collect();
         }
     }
     figures

@@ -52,9 +52,10 @@ impl Server {
         };
         let mut open = JoinSet::new();
         loop {
+            // In this order, an address that nobody scrapes needs no permit.
+            let stream = self.accept(&listener).await;
             let permit = Arc::clone(&self.permits).acquire_owned().await;
             let permit = permit.expect("the semaphore is never closed");
-            let stream = self.accept(&listener).await;
             let source = Arc::clone(&self.source);
             open.spawn(async move {
                 let connection = serve_connection(stream, source);

@@ -9,6 +9,7 @@ mod page;
 mod plane;
 mod policy;
 mod process;
+mod recorder;
 mod source;
 mod upstream;
 

@@ -10,7 +10,8 @@ use prometheus_client::registry::Registry;
 
 use super::families::{self, Writer};
 use super::source::Source;
-use super::{policy, process, upstream};
+use super::{policy, process, recorder, upstream};
+use crate::stats::UsedSlots;
 
 /// A text format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +84,10 @@ struct Page(Arc<Source>);
 impl Collector for Page {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let writer = &mut Writer(encoder);
-        let plane = self.0.plane().map(|plane| plane.state());
         let figures = self.0.figures();
+        let hits = figures.iter().flat_map(|figures| figures.hits.iter());
+        let used = UsedSlots::up_to(hits.flat_map(|hits| hits.slots.iter().copied()));
+        let plane = self.0.plane().map(|plane| plane.state(used));
         process::write_build(writer)?;
         writer.gauge(
             "ready",
@@ -95,6 +98,7 @@ impl Collector for Page {
             families::write_queries(plane, writer)?;
             families::write_cache(plane, writer)?;
             upstream::write(plane, writer)?;
+            recorder::write(&plane.recording, writer)?;
         }
         if let Some(figures) = &figures {
             let others = plane.as_ref().map_or(0, |plane| plane.alarms);

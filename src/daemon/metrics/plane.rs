@@ -1,12 +1,13 @@
 //! The state of the data plane, as far as metrics show it.
 
+use crate::control::gauges::RecordingReport;
 use crate::serve::upstream::state::ServerState;
-use crate::stats::{Count, ListSums, Sums};
+use crate::stats::{Count, ListSums, Sums, UsedSlots};
 
 /// A running data plane.
 pub(crate) trait Plane: Send + Sync {
-    /// Its present state.
-    fn state(&self) -> PlaneState;
+    /// Its present state, with the hits of the slots in use.
+    fn state(&self, used: UsedSlots) -> PlaneState;
 
     /// Why it should get no queries now, in one line; `None` if it should.
     fn unready(&self) -> Option<&'static str>;
@@ -26,6 +27,8 @@ pub(crate) struct PlaneState {
     pub(crate) tcp_connections: usize,
     /// The cache.
     pub(crate) cache: CacheFigures,
+    /// The sinks of finished queries that are on.
+    pub(crate) recording: RecordingReport,
     /// The number of its alarms.
     pub(crate) alarms: u64,
 }
@@ -54,9 +57,8 @@ pub(crate) struct CacheFigures {
 impl PlaneState {
     /// The number of events.
     pub(super) fn count(&self, wanted: Count) -> u64 {
-        let mut counts = self.sums.counts.iter();
-        let found = counts.find(|(count, _)| *count == wanted);
-        found.map_or(0, |(_, sum)| *sum)
+        // They are in the order of the events.
+        self.sums.counts[wanted as usize].1
     }
 
     /// Samples with one label, of these events and their values of the label.

@@ -198,6 +198,20 @@ fn write_sources(figures: &Figures, writer: &mut Writer<'_>) -> fmt::Result {
         Some(Unit::Seconds),
         each(&|source| source.next_attempt.map(seconds)),
     )?;
+    let ends = figures.sources.iter().flat_map(|source| {
+        let [kind, (key, name)] = labels(source);
+        let ends = source.certificate_ends.iter();
+        ends.map(move |(server, end)| {
+            let [kind, name] = [kind, (key, name)].map(|(key, value)| (key, value.to_owned()));
+            ([kind, name, ("server", server.to_string())], seconds(*end))
+        })
+    });
+    writer.gauges(
+        "source_certificate_not_after_timestamp",
+        "When the certificate of a primary ends, since the epoch.",
+        Some(Unit::Seconds),
+        ends,
+    )?;
     let faults = figures.sources.iter().flat_map(|source| {
         let [kind, name] = labels(source);
         let faults = source.faults.iter();

@@ -40,9 +40,19 @@ pub(super) fn write(plane: &PlaneState, writer: &mut Writer<'_>) -> fmt::Result 
     });
     writer.gauges(
         "upstream_smoothed_latency",
-        "The smoothed response time of a server by UDP.",
+        "The smoothed response time of a server, without those of queries repeated by TCP.",
         Some(Unit::Seconds),
         latency,
+    )?;
+    let ends = servers().filter_map(|of| {
+        let end = of.state.certificate_end?;
+        Some((labels(of), end.as_second() as f64))
+    });
+    writer.gauges(
+        "upstream_certificate_not_after_timestamp",
+        "When the certificate of a server ends, as of the last TLS handshake, since the epoch.",
+        Some(Unit::Seconds),
+        ends,
     )?;
     let failures = servers().flat_map(|of| {
         let [server, zone] = labels(of);
@@ -110,6 +120,21 @@ pub(super) fn write(plane: &PlaneState, writer: &mut Writer<'_>) -> fmt::Result 
         "upstream_failures",
         "Queries in flight that ended without a usable answer of any server; several clients may share one.",
         plane.count(Count::UpstreamFailures),
+    )?;
+    let handshakes = [
+        ("success", Count::UpstreamHandshakes),
+        ("failure", Count::UpstreamHandshakesFailed),
+    ];
+    writer.counters(
+        "upstream_tls_handshakes",
+        "TLS handshakes with servers, by the result.",
+        None,
+        plane.by("result", &handshakes),
+    )?;
+    writer.counter(
+        "upstream_queries_resent",
+        "Queries that were sent again because their connection was cut.",
+        plane.count(Count::UpstreamResent),
     )?;
     let unexpected = [
         ("stray", Count::UpstreamStray),

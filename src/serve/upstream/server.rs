@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::blocks::{BlockCounts, Blocks};
@@ -111,6 +112,11 @@ impl Server {
     /// Whether queries are sent to it by encrypted connections alone.
     pub fn is_encrypted(&self) -> bool {
         self.target.tls.is_some()
+    }
+
+    /// When its certificate ends, as of the last TLS handshake.
+    pub(super) fn certificate_end(&self) -> Option<Timestamp> {
+        self.target.tls.as_ref()?.certificate_end()
     }
 
     /// The transport of a first query to it.

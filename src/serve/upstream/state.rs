@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Pool;
@@ -42,6 +43,8 @@ pub struct ServerState {
     pub failing: bool,
     /// Whether it is asked by encrypted connections.
     pub encrypted: bool,
+    /// When its certificate ends, as of the last TLS handshake.
+    pub certificate_end: Option<Timestamp>,
     /// Why no connection to it can be established, since the last one was.
     pub problem: Option<String>,
     /// The counts of its unusable answers.
@@ -68,6 +71,7 @@ impl Pool {
             referrals: server.referrals(),
             failing: server.is_failing(),
             encrypted: server.is_encrypted(),
+            certificate_end: server.certificate_end(),
             problem: server.problem(),
             failures: server.failures(),
             blocks: server.block_counts(now),

@@ -123,13 +123,21 @@ impl Connection {
         let _ = stream.set_nodelay(true);
         let stream: Box<dyn Stream> = match tls {
             None => Box::new(stream),
-            Some(Tls { name, connector }) => {
+            Some(Tls {
+                name,
+                connector,
+                end,
+            }) => {
                 budget.progress.set_stage(Stage::Securing);
                 let shaken = connector.connect(name.clone(), stream);
                 let shaken = timeout_at(budget.deadline(), shaken).await;
                 let encrypted = shaken
                     .map_err(|_| budget.late())?
                     .map_err(|error| Broken::new(Fault::TlsFailed, explain(&error)))?;
+                let certificates = encrypted.get_ref().1.peer_certificates();
+                if let Some(certificate) = certificates.and_then(<[_]>::first) {
+                    end.accepted(certificate);
+                }
                 Box::new(encrypted)
             }
         };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::fault::Fault;
@@ -30,6 +31,7 @@ pub struct Primary {
     failures: u32,
     fault: Option<Fault>,
     paused_until: Option<Instant>,
+    certificate_end: Option<Timestamp>,
 }
 
 impl Primary {
@@ -44,6 +46,16 @@ impl Primary {
         self.failures = 0;
         self.fault = None;
         self.paused_until = None;
+    }
+
+    /// Records when the certificate ends that it presented, if it did. The end of the previous one is kept otherwise.
+    pub fn presented(&mut self, certificate_end: Option<Timestamp>) {
+        self.certificate_end = certificate_end.or(self.certificate_end);
+    }
+
+    /// When its certificate ends; `None` if it did not present one.
+    pub fn certificate_end(&self) -> Option<Timestamp> {
+        self.certificate_end
     }
 
     /// Records a failure. `random` shortens the pause by up to a quarter, so that many secondaries do not ask at the

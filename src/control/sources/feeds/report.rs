@@ -258,6 +258,9 @@ pub struct PrimaryReport {
     pub text: Option<String>,
     /// Failures in a row.
     pub failures: u32,
+    /// When its certificate ends, as of the last connection by TLS.
+    #[serde(default)]
+    pub certificate_end: Option<Timestamp>,
     /// The usual time to its first answer, in milliseconds.
     pub latency_ms: Option<u64>,
 }

@@ -7,6 +7,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, crypto, version};
 
+use crate::tls::certificate::CertificateEnd;
 use crate::tls::{TlsError, roots};
 
 /// The port of zone transfers over TLS (RFC 9103, section 7.2).
@@ -20,6 +21,8 @@ const ALPN: &[u8] = b"dot";
 pub struct Tls {
     pub(super) name: ServerName<'static>,
     pub(super) connector: TlsConnector,
+    /// Of the primary's certificate.
+    pub(super) end: CertificateEnd,
 }
 
 impl Tls {
@@ -42,6 +45,7 @@ impl Tls {
         Ok(Self {
             name: server,
             connector: Arc::new(config).into(),
+            end: CertificateEnd::default(),
         })
     }
 }

@@ -102,6 +102,8 @@ impl Runner {
                 self.report(Activity::Transferring(report));
             }
         };
+        let end = tls.and_then(|tls| tls.end.get());
+        self.primaries[index].presented(end);
         match fetched {
             // It may have failed because the server ends, or because the feed was removed.
             Err(_) if self.links.commands.is_closed() => Asked::Failed,

@@ -22,6 +22,7 @@ impl Runner {
             fault: state.fault().map(|fault| fault.name().to_owned()),
             text: text.clone(),
             failures: state.failures(),
+            certificate_end: state.certificate_end(),
             latency_ms: state.latency().map(|latency| latency.as_millis() as u64),
         });
         let primaries = primaries.collect();
