@@ -11,6 +11,7 @@ mod policy;
 mod process;
 mod recorder;
 mod source;
+mod traffic;
 mod upstream;
 
 use std::io;

@@ -8,9 +8,9 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::registry::Registry;
 
-use super::families::{self, Writer};
+use super::families::Writer;
 use super::source::Source;
-use super::{policy, process, recorder, upstream};
+use super::{policy, process, recorder, traffic, upstream};
 use crate::stats::UsedSlots;
 
 /// A text format.
@@ -95,8 +95,7 @@ impl Collector for Page {
             f64::from(u8::from(self.0.unready().is_none())),
         )?;
         if let Some(plane) = &plane {
-            families::write_queries(plane, writer)?;
-            families::write_cache(plane, writer)?;
+            traffic::write(plane, writer)?;
             upstream::write(plane, writer)?;
             recorder::write(&plane.recording, writer)?;
         }

@@ -60,14 +60,4 @@ impl PlaneState {
         // They are in the order of the events.
         self.sums.counts[wanted as usize].1
     }
-
-    /// Samples with one label, of these events and their values of the label.
-    pub(super) fn by<'c>(
-        &'c self,
-        label: &'static str,
-        events: &'c [(&'static str, Count)],
-    ) -> impl Iterator<Item = ([(&'static str, &'static str); 1], u64)> + 'c {
-        let events = events.iter();
-        events.map(move |(value, count)| ([(label, *value)], self.count(*count)))
-    }
 }

@@ -11,6 +11,47 @@ use crate::config::order::State;
 use crate::control::figures::{Figures, HitFigures, SourceFigures};
 use crate::stats::ListSums;
 
+/// Gauges of lists and feeds without a unit: the name, the help, the value.
+const SOURCE_GAUGES: [(&str, &str, fn(&SourceFigures) -> f64); 4] = [
+    (
+        "source_in_force",
+        "Whether rules of a list or feed are in force.",
+        |source| f64::from(u8::from(source.is_in_force)),
+    ),
+    (
+        "source_rules",
+        "Rules of a list or feed in force.",
+        |source| source.rules as f64,
+    ),
+    (
+        "source_bad_lines",
+        "Lines of the version in force that are no rules.",
+        |source| source.bad_lines as f64,
+    ),
+    ("source_alarms", "Alarms about a list or feed.", |source| {
+        source.alarms as f64
+    }),
+];
+
+/// The same in seconds, for sources that have the value.
+const SOURCE_SECONDS: [(&str, &str, fn(&SourceFigures) -> Option<f64>); 3] = [
+    (
+        "source_last_success_timestamp",
+        "When the version in force was loaded, since the epoch.",
+        |source| source.loaded.map(seconds),
+    ),
+    (
+        "source_load_duration",
+        "How long it took to load the version in force.",
+        |source| source.loaded.map(|_| source.load_seconds),
+    ),
+    (
+        "source_next_attempt_timestamp",
+        "When the servers of a source are asked next, since the epoch.",
+        |source| source.next_attempt.map(seconds),
+    ),
+];
+
 /// Writes the figures of the control plane. `alarms` is the number of alarms of the data plane.
 pub(super) fn write(figures: &Figures, alarms: u64, writer: &mut Writer<'_>) -> fmt::Result {
     let (generation, published) = figures.generation;
@@ -150,54 +191,18 @@ fn write_sources(figures: &Figures, writer: &mut Writer<'_>) -> fmt::Result {
         samples.collect::<Vec<_>>()
     };
     let ago = |at: Timestamp| now.duration_since(at).as_secs_f64().max(0.0);
-    writer.gauges(
-        "source_in_force",
-        "Whether rules of a list or feed are in force.",
-        None,
-        each(&|source| Some(f64::from(u8::from(source.is_in_force)))),
-    )?;
-    writer.gauges(
-        "source_rules",
-        "Rules of a list or feed in force.",
-        None,
-        each(&|source| Some(source.rules as f64)),
-    )?;
-    writer.gauges(
-        "source_bad_lines",
-        "Lines of the version in force that are no rules.",
-        None,
-        each(&|source| Some(source.bad_lines as f64)),
-    )?;
-    writer.gauges(
-        "source_alarms",
-        "Alarms about a list or feed.",
-        None,
-        each(&|source| Some(source.alarms as f64)),
-    )?;
+    for (name, help, value) in SOURCE_GAUGES {
+        writer.gauges(name, help, None, each(&|source| Some(value(source))))?;
+    }
     writer.gauges(
         "source_age",
         "Time since a server sent or confirmed the version in force, or since the file was written.",
         Some(Unit::Seconds),
         each(&|source| source.current_at.map(ago)),
     )?;
-    writer.gauges(
-        "source_last_success_timestamp",
-        "When the version in force was loaded, since the epoch.",
-        Some(Unit::Seconds),
-        each(&|source| source.loaded.map(seconds)),
-    )?;
-    writer.gauges(
-        "source_load_duration",
-        "How long it took to load the version in force.",
-        Some(Unit::Seconds),
-        each(&|source| source.loaded.map(|_| source.load_seconds)),
-    )?;
-    writer.gauges(
-        "source_next_attempt_timestamp",
-        "When the servers of a source are asked next, since the epoch.",
-        Some(Unit::Seconds),
-        each(&|source| source.next_attempt.map(seconds)),
-    )?;
+    for (name, help, value) in SOURCE_SECONDS {
+        writer.gauges(name, help, Some(Unit::Seconds), each(&value))?;
+    }
     let ends = figures.sources.iter().flat_map(|source| {
         let [kind, (key, name)] = labels(source);
         let ends = source.certificate_ends.iter();
