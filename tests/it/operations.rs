@@ -34,7 +34,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("self.outage.alarm", "Upstream"),
     ("self.forward_outages.alarms", "Upstream"),
     ("upstream_blocks::alarms", "Upstream"),
-    ("LogOutput::problem", "Log"),
+    ("LogOutput::problem", "Log lines"),
     ("self.recorder.alarms", "Records"),
 ];
 
