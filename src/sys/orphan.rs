@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Command;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -75,7 +76,10 @@ pub fn start(command: &mut Command) -> io::Result<Orphan> {
     let number = libc::pid_t::from_ne_bytes(bytes);
     let process = Pid::from_raw(number).filter(|_| between.success());
     let process = process.ok_or(io::ErrorKind::InvalidData)?;
-    let process = pidfd_open(process, PidfdFlags::NONBLOCK)?;
+    let process = match pidfd_open(process, PidfdFlags::NONBLOCK) {
+        Err(Errno::SRCH) => return Err(io::Error::other("it ended at once")),
+        process => process?,
+    };
     // SAFETY: an OwnedFd returns the same descriptor for as long as it lives, and the runtime's registration ends before the
     // OwnedFd is dropped.
     let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) };
