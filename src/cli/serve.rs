@@ -42,10 +42,10 @@ pub(super) struct ServeArgs {
     take_over: bool,
     /// Log this level and more severe ones, or by a filter with levels of parts of the program, such as
     /// info,tapis::control=debug. Without this option, the variable RUST_LOG sets the level or filter; if it is not set
-    /// either, `level` in [log] does. `tapis log level` changes it.
+    /// either, `level` in `[log]` does. `tapis log level` changes it.
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<LogFilter>,
-    /// Log in this format: lines of text, or a JSON object on each line. Without this option, `format` in [log] says it.
+    /// Log in this format: lines of text, or a JSON object on each line. Without this option, `format` in `[log]` says it.
     #[arg(long, value_enum, value_name = "FORMAT")]
     log_format: Option<Format>,
 }
