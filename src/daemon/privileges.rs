@@ -197,8 +197,8 @@ impl Directory {
     }
 }
 
-/// Gives a directory that root has just made to the user. Whoever may write to its parent could have put a symbolic link or a
-/// directory of his own in its place meanwhile, which is not given.
+/// Gives a directory that root has just made to the user. A user who may write to its parent could have replaced it meanwhile by
+/// a symbolic link or by another directory, which is not given.
 fn give(path: &Path, target: Account) -> io::Result<()> {
     // With a slash at its end, a link would be followed.
     let path: PathBuf = path.components().collect();

@@ -50,7 +50,7 @@ impl Control {
         }
     }
 
-    /// Whether nothing is under way that another process could not begin anew.
+    /// Whether nothing is under way that another process could not begin again.
     fn is_quiet(&self) -> bool {
         let is_writing = !self.persist.is_written() || self.rollback.is_running();
         let is_changing = self.lists.pending.is_some() || self.delta.has_configuration();

@@ -117,7 +117,7 @@ pub(super) fn membership(process: u32) -> Result<(), String> {
 }
 
 /// Checks that the end of a process does not end its service, whichever process serves by then. `executed` is the process
-/// that systemd has started, which its children are told as well.
+/// that systemd has started; its children have that number in their environment as well.
 fn leaves_the_service(
     process: u32,
     executed: Option<&OsStr>,
@@ -158,7 +158,7 @@ mod tests {
         let ours = Some(OsStr::new("4711"));
         let untold = leaves_the_service(4711, ours, false).expect_err("of a unit");
         assert!(untold.contains("Type=notify"), "{untold}");
-        leaves_the_service(4711, ours, true).expect("systemd is told");
+        leaves_the_service(4711, ours, true).expect("systemd follows");
         leaves_the_service(4712, ours, false).expect("started by a service, but not by systemd");
         leaves_the_service(4711, None, false).expect("there is no systemd");
     }

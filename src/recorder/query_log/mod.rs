@@ -54,7 +54,7 @@ impl QueryLogSink {
         &self.config
     }
 
-    /// Opens the file anew before the next line.
+    /// Opens the file again before the next line.
     pub(super) fn reopen(&mut self) {
         if let Ok(writer) = &self.writer {
             writer.reopen();

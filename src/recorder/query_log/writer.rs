@@ -22,7 +22,7 @@ const FINISH: Duration = Duration::from_secs(1);
 enum Order {
     /// Lines and their number.
     Write(Vec<u8>, u64),
-    /// The file is opened anew before the next line.
+    /// The file is opened again before the next line.
     Reopen,
 }
 
@@ -100,7 +100,7 @@ impl Writer {
         false
     }
 
-    /// Opens the file anew before the next line.
+    /// Opens the file again before the next line.
     pub(super) fn reopen(&self) {
         // Fails only if the thread is gone, which `write` notices.
         let _ = self.orders.send(Order::Reopen);

@@ -16,7 +16,7 @@ use crate::wire::name::write_text;
 const COUNTED: usize = 4096;
 /// The texts of a list.
 const SHOWN: usize = 100;
-/// How often the lists are made anew.
+/// The interval between two reports of the lists.
 const REPORT: Duration = Duration::from_secs(1);
 
 /// Counts records. Two windows of half the interval each follow each other, and lists are made of both.
@@ -109,7 +109,7 @@ impl TopSink {
         }
     }
 
-    /// Makes the lists anew and begins the next window, if that is due. `dropped` queries did not get here so far.
+    /// Makes the lists again and begins the next window, if that is due. `dropped` queries did not get here so far.
     pub(super) fn flush(&mut self, now: Instant, dropped: u64, figures: &Figures) {
         self.current.missing += dropped - std::mem::replace(&mut self.dropped, dropped);
         let is_due = |before| now.saturating_duration_since(before) >= REPORT;
