@@ -12,6 +12,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -29,6 +30,9 @@ const CONNECTION_TIME: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The largest head of a request, in bytes.
 const HEAD_MAX: usize = 16 << 10;
+/// How much of a page the kernel may hold for a client, in bytes. Linux would hold up to 4 MiB for each that does not read,
+/// and regards such a page as sent.
+const SEND_BUFFER: usize = 128 << 10;
 
 /// Serves one address.
 pub(super) struct Server {
@@ -81,6 +85,9 @@ impl Server {
 
 /// Answers the only request of a connection: one that stays open would keep others from being served.
 async fn serve_connection(stream: TcpStream, source: Arc<Source>) {
+    if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
+        tracing::debug!(%error, "the size of a send buffer can't be set");
+    }
     let service = service_fn(move |request| {
         let answer = answer(&request, &source);
         async move { Ok::<_, Infallible>(answer) }
