@@ -66,7 +66,8 @@ impl Admission {
             all: AtomicUsize::new(bounds.all),
             per_client: AtomicUsize::new(bounds.per_client),
             in_use: AtomicUsize::new(0),
-            clients: (0..counters).map(|_| AtomicU32::new(0)).collect(),
+            // Collected in place: zeros from the system take no memory before they are used.
+            clients: vec![0; counters].into_iter().map(AtomicU32::new).collect(),
             hasher: SeedableRandomState::random(),
         }
     }

@@ -16,6 +16,9 @@ const WAYS: usize = 2;
 const MOST_SETS: usize = 16_384;
 /// The number of the cache's bytes per set: for a small cache, the worker cache has few sets and is small, too.
 const BYTES_PER_SET: u64 = 4096;
+/// The number of sets at the start, and by how much it is multiplied when they do not suffice. Most servers have few clients.
+const FIRST_SETS: usize = 256;
+const GROWTH: usize = 4;
 /// Answers of more bytes are not copied. A copy stays in memory for a while after the cache has evicted the entry.
 const MOST_BYTES: usize = 1024;
 
@@ -26,6 +29,10 @@ const KEPT: u32 = 4;
 /// The copied entries.
 pub(super) struct WorkerCache {
     sets: Box<[Set]>,
+    /// How many sets there may be.
+    most: usize,
+    /// How many copies were replaced while they could still be used, since there are this many sets.
+    displaced: usize,
     hasher: RandomState,
     /// The epoch of the cache that the entries are from.
     epoch: u32,
@@ -52,10 +59,12 @@ pub(super) struct Location(u64);
 impl WorkerCache {
     /// For a cache of that many bytes.
     pub(super) fn new(cache: u64) -> Self {
-        let sets = usize::try_from(cache / BYTES_PER_SET).unwrap_or(MOST_SETS);
-        let sets = sets.clamp(1, MOST_SETS).next_power_of_two();
+        let most = usize::try_from(cache / BYTES_PER_SET).unwrap_or(MOST_SETS);
+        let most = most.clamp(1, MOST_SETS).next_power_of_two();
         Self {
-            sets: vec![Set::default(); sets].into(),
+            sets: empty(most.min(FIRST_SETS)),
+            most,
+            displaced: 0,
             hasher: RandomState::default(),
             epoch: 0,
         }
@@ -117,6 +126,7 @@ impl WorkerCache {
         if entry.answer.footprint() > MOST_BYTES {
             return;
         }
+        self.grow_if_needed();
         let bits = KeyRef::new(query).bits();
         let index = self.index(location);
         let Set(ways) = &mut self.sets[index];
@@ -126,6 +136,9 @@ impl WorkerCache {
             .any(|way| way.hash == location.0 && way.bits == bits)
         {
             ways.rotate_right(1);
+            let [oldest, ..] = ways;
+            let is_usable = oldest.entry.is_some() && now.wrapping_sub(oldest.second) < KEPT;
+            self.displaced += usize::from(is_usable);
         }
         let at = ways
             .iter()
@@ -136,6 +149,15 @@ impl WorkerCache {
             bits,
             entry: Some(Arc::clone(entry)),
         };
+    }
+
+    /// Makes more sets if too many copies displaced others. The copies are dropped; the next queries find their entries in the
+    /// cache.
+    fn grow_if_needed(&mut self) {
+        if self.displaced > self.sets.len() && self.sets.len() < self.most {
+            self.sets = empty((self.sets.len() * GROWTH).min(self.most));
+            self.displaced = 0;
+        }
     }
 
     fn candidate(&self, location: Location) -> Option<&Entry> {
@@ -150,6 +172,10 @@ impl WorkerCache {
     fn index(&self, location: Location) -> usize {
         location.0 as usize & (self.sets.len() - 1)
     }
+}
+
+fn empty(sets: usize) -> Box<[Set]> {
+    vec![Set::default(); sets].into()
 }
 
 #[cfg(test)]
@@ -240,6 +266,38 @@ mod tests {
             );
         }
         assert!(worker_cache.get(location, &asked, 1).is_some());
+    }
+
+    /// Asks for that many names several times, and returns how many of them are found the last time.
+    fn found_of(worker_cache: &mut WorkerCache, names: usize) -> usize {
+        let names: Vec<_> = (0..names).map(|n| format!("n{n}.example")).collect();
+        let mut found = 0;
+        for _ in 0..9 {
+            found = 0;
+            for name in &names {
+                let packet = packet(name, 1, RD);
+                let mut room = Name::default();
+                let query = Query::parse(&packet, &mut room).expect("a query");
+                let location = worker_cache.locate(&query);
+                if worker_cache.get(location, &query, 1).is_some() {
+                    found += 1;
+                } else {
+                    worker_cache.insert(location, &query, &entry(name, 1), 1);
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn it_grows_when_copies_displace_others_and_no_larger_than_it_may() {
+        let mut worker_cache = WorkerCache::new(1 << 30);
+        assert!(found_of(&mut worker_cache, 20) > 18);
+        assert_eq!(worker_cache.sets.len(), FIRST_SETS);
+        assert!(found_of(&mut worker_cache, 4000) > 2600);
+        let mut small = WorkerCache::new(1 << 22);
+        assert!(found_of(&mut small, 4000) < 2000);
+        assert_eq!(small.sets.len(), 1 << 10);
     }
 
     #[test]
