@@ -1,7 +1,7 @@
 //! How connections to an upstream server are encrypted, and how that server proves who it is.
 //!
 //! A server is verified by its name or address in a certificate that a known authority has issued, or by its key
-//! (RFC 7858, section 4.2), or by both. TLS sessions are resumed, as long as the settings stay the same.
+//! (RFC 7858, section 4.2), or by both. TLS sessions are resumed for a day, as long as the settings stay the same.
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -12,10 +12,10 @@ use data_encoding::BASE64;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
+use tokio_rustls::rustls::client::{Resumption, WebPkiServerVerifier};
 use tokio_rustls::rustls::crypto::{self, WebPkiSupportedAlgorithms};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
@@ -24,8 +24,8 @@ use tokio_rustls::rustls::{
     version,
 };
 
-use super::certificate::CertificateEnd;
 use super::fault::OtherKey;
+use super::sessions::{Proof, Sessions};
 use super::{TlsError, of_file, of_system, store};
 use crate::config::encryption::{Encryption, Pin, Protocol};
 
@@ -124,9 +124,10 @@ impl TlsClient {
                 Some(verifier.build().map_err(|error| library(&error))?)
             }
         };
+        let proof = Arc::<Proof>::default();
         let verifier = Arc::new(Verifier {
             by_authority,
-            end: CertificateEnd::default(),
+            proof: Arc::clone(&proof),
             pins: settings.pins.clone(),
             algorithms: provider.signature_verification_algorithms,
             refusal: Mutex::default(),
@@ -141,6 +142,7 @@ impl TlsClient {
         let builder = builder.map_err(|error| library(&error))?.dangerous();
         let builder = builder.with_custom_certificate_verifier(Arc::clone(&verifier) as _);
         let mut config = builder.with_no_client_auth();
+        config.resumption = Resumption::store(Arc::new(Sessions::new(proof)));
         config.alpn_protocols = vec![alpn(&settings.protocol).to_vec()];
         Ok(Self {
             settings: settings.clone(),
@@ -187,7 +189,12 @@ impl TlsClient {
     /// When the server's certificate ends. `None` before the first handshake, and if the server is known by its key alone:
     /// then the end does not count.
     pub(crate) fn certificate_end(&self) -> Option<Timestamp> {
-        self.verifier.end.get()
+        self.proof().end.get()
+    }
+
+    /// How its certificate was verified last.
+    pub(super) fn proof(&self) -> &Proof {
+        &self.verifier.proof
     }
 
     pub(crate) fn connector(&self) -> TlsConnector {
@@ -199,8 +206,8 @@ impl TlsClient {
 #[derive(Debug)]
 struct Verifier {
     by_authority: Option<Arc<WebPkiServerVerifier>>,
-    /// Of the certificate that was accepted last, if an authority verifies it.
-    end: CertificateEnd,
+    /// Of the certificate that was accepted last.
+    proof: Arc<Proof>,
     pins: Vec<Pin>,
     algorithms: WebPkiSupportedAlgorithms,
     /// Why the last certificate was refused.
@@ -231,8 +238,9 @@ impl Verifier {
             return Err(OtherKey(BASE64.encode(&digest)).into());
         }
         if self.by_authority.is_some() {
-            self.end.accepted(end_entity);
+            self.proof.end.accepted(end_entity);
         }
+        self.proof.renew(Timestamp::now());
         Ok(ServerCertVerified::assertion())
     }
 }

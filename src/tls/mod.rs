@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod client;
 pub mod fault;
+mod sessions;
 
 use std::io;
 use std::path::{Path, PathBuf};
