@@ -105,6 +105,8 @@ impl Service {
             recorder.hold();
         }
         recorder.configure(&config.server.recording);
+        // The first query is recorded, too.
+        recorder.settle();
         let recorder = Arc::new(recorder);
         let responder = Responder {
             pace: pace.clone(),

@@ -20,6 +20,8 @@ use crate::control::recording::{RecordedQueries, TailParts, TailRequest, TopRepo
 const SHARED_RINGS: usize = 8;
 /// How long a disk may take until the files are closed.
 const CLOSING: Duration = Duration::from_secs(10);
+/// How long the start waits for the recorder, whose secret may be on a disk that does not answer.
+const SETTLING: Duration = Duration::from_secs(1);
 /// The entries of each top list in the state of the server.
 const TOP_ENTRIES: usize = 10;
 
@@ -72,6 +74,18 @@ impl Recorder {
     /// Records as configured from now on.
     pub fn configure(&self, recording: &Recording) {
         self.send(Command::Configure(Box::new(recording.clone())));
+    }
+
+    /// Blocks until it records as configured, or for a second at most: queries matter more than their records.
+    pub fn settle(&self) {
+        let (done, settled) = channel();
+        self.send(Command::Settle(done));
+        // An error means that the thread has ended, which is reported as an alarm.
+        if let Err(RecvTimeoutError::Timeout) = settled.recv_timeout(SETTLING) {
+            tracing::warn!(
+                "queries are answered, but not recorded yet: the recorder waits for a file"
+            );
+        }
     }
 
     /// Keeps records back until [`release`](Self::release), because another process writes to the same file or receiver. What
@@ -177,5 +191,25 @@ impl RecordedQueries for Recorder {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Tail(request, reply));
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn once_settled_it_records_as_configured() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut recording = Recording::default();
+        recording.query_log.file = Some(folder.path().join("log"));
+        let recorder = Recorder::start(1).expect("started");
+        recorder.configure(&recording);
+        recorder.settle();
+        assert!(recorder.is_on());
+        recorder.configure(&Recording::default());
+        recorder.settle();
+        assert!(!recorder.is_on());
+        recorder.stop();
     }
 }

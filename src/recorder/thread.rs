@@ -36,6 +36,8 @@ pub(super) enum Command {
     Release,
     /// Write all records, close all sinks, and say so.
     Close(Sender<()>),
+    /// Say that all instructions so far were carried out.
+    Settle(Sender<()>),
     Reopen,
     Tail(TailRequest, oneshot::Sender<Result<TailParts, String>>),
     Stop,
@@ -111,6 +113,9 @@ impl RecorderThread {
                     self.tails.end(why, Instant::now());
                     self.configure(&Recording::default());
                     // If nobody waits any more, nobody has to know.
+                    let _ = done.send(());
+                }
+                Ok(Command::Settle(done)) => {
                     let _ = done.send(());
                 }
                 Ok(Command::Reopen) => {
