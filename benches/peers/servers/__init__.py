@@ -7,10 +7,10 @@ from .dnsmasq import Dnsmasq
 from .hickory import Hickory
 from .knot import Knot
 from .powerdns import PowerDns
-from .tapis import Addresses, Before, Echo, Empty, Orders, Patterns, Tapis, Zone
+from .tapis import Addresses, Before, Echo, Empty, Orders, Patterns, Scraped, Tapis, Zone
 from .unbound import LocalZones, Rpz
 
-TAPIS = (Tapis, Before, Empty, Orders, Zone, Addresses, Patterns)
+TAPIS = (Tapis, Before, Scraped, Empty, Orders, Zone, Addresses, Patterns)
 KINDS = (*TAPIS, Echo, LocalZones, Rpz, Bind, PowerDns, Dnsdist, Cdb, Knot, Dnsmasq, Hickory)
 ALL = {kind.name: kind for kind in KINDS}
 

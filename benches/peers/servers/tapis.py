@@ -2,7 +2,11 @@
 
 import os
 import random
+import threading
+import urllib.request
 
+import dns
+import live
 from lists import RPZ_HEAD, TTL
 
 from .base import Server
@@ -115,6 +119,52 @@ class Empty(Tapis):
 
     def state(self):
         return "empty"
+
+
+class Scraped(Tapis):
+    """Tapis whose metrics are read each second, to measure their cost."""
+
+    name = "tapis-scraped"
+    config = CONFIG + """
+[metrics]
+listen = ["$host:$metrics"]
+"""
+    note = "Tapis whose metrics are read each second"
+    usual = False
+
+    def words(self):
+        return super().words() | {"metrics": self.metrics}
+
+    def __init__(self, field):
+        self.metrics = live.free_port()
+        super().__init__(field)
+
+    def launch(self):
+        super().launch()
+        self.end = threading.Event()
+        self.scrapes, self.failure = 0, None
+        threading.Thread(target=self.scrape, args=(self.end,), daemon=True).start()
+
+    def scrape(self, end):
+        while not end.wait(1):
+            try:
+                with urllib.request.urlopen(f"http://{dns.LOOPBACK}:{self.metrics}/metrics", timeout=10) as page:
+                    page.read()
+                self.scrapes += 1
+            except OSError as error:
+                # While it starts, it may refuse a connection; when it ends, it may close one.
+                if self.scrapes and not end.is_set():
+                    self.failure = error
+
+    def restart(self):
+        self.end.set()
+        super().restart()
+
+    def __exit__(self, *details):
+        self.end.set()
+        super().__exit__(*details)
+        if self.failure or not self.scrapes:
+            raise live.Failure(f"{self.name}: its metrics can't be read: {self.failure or 'no answer'}")
 
 
 class Orders(Tapis):
