@@ -13,7 +13,9 @@ use crate::config::log::{Log, LogFilter, LogFormat};
 use crate::config::upstream::UpstreamServer;
 use crate::config::values::{listening, network};
 use crate::config::{Config, Overrides};
-use crate::daemon::{LogOutput, LogOverrides, drop_privileges, start_log};
+use crate::daemon::{
+    LogOutput, LogOverrides, confine, drop_privileges, log_confinement, start_log,
+};
 
 /// How long to wait at the end until the last lines of the log are written.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -67,12 +69,17 @@ pub(super) fn run(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
     let config = read_config(choice.path.as_ref());
     let config = config.map(|config| config.with_overrides(overrides));
     let log = log_settings(choice, &config);
-    // This comes before the thread of the log: each thread has privileges of its own.
-    let ready = config.and_then(|config| Ok((drop_privileges(&config)?, config)));
+    // This comes before the thread of the log: each thread has privileges and restrictions of its own.
+    let ready = config.and_then(|config| {
+        let privileges = drop_privileges(&config)?;
+        confine(&config);
+        Ok((privileges, config))
+    });
     let is_for_programs = start_log(&log, args.log_overrides());
     tracing::info!("using {choice}");
     let served = ready.and_then(|(privileges, config)| {
         privileges.log();
+        log_confinement();
         Ok(crate::daemon::run(config, args.take_over)?)
     });
     let ended = match served {

@@ -10,7 +10,7 @@ use super::plain::print_json;
 use super::server::{self, ControlArgs};
 use super::{feed, list_summary, log, reload};
 use crate::config::paths;
-use crate::config::shown::counted;
+use crate::config::shown::{Show, counted};
 use crate::control::admin::status::{BadLine, ListHealth, ListStatus, PauseStatus, Status};
 use crate::control::gauges::{LogSource, SinkReport};
 use crate::control::recording::TopReport;
@@ -104,6 +104,14 @@ pub(super) fn run(
         };
         let (address, state) = (server.address, state.join(", "));
         writeln!(out, "upstream {address}{zones}: {state}")?;
+    }
+    let landlock = &status.gauges.landlock;
+    if let Some(why) = &landlock.unavailable {
+        writeln!(out, "Landlock: not in force: {why}")?;
+    } else if landlock.in_force {
+        let below = landlock.below.iter().map(|path| path.shown().to_string());
+        let below = below.collect::<Vec<_>>().join(", ");
+        writeln!(out, "Landlock: writes only below {below}")?;
     }
     if let Some(level) = &status.gauges.log
         && level.source == LogSource::Verb

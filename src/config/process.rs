@@ -1,4 +1,4 @@
-//! The section `[process]`: the user that the server runs as.
+//! The section `[process]`: the user that the server runs as, and the files that it can change.
 
 use super::findings::Findings;
 use super::log::{self, Log, RawLog};
@@ -15,6 +15,8 @@ pub struct Process {
     pub user: Option<String>,
     /// The primary group in place of that of the user.
     pub group: Option<String>,
+    /// Whether Landlock restricts which files the server can change.
+    pub landlock: bool,
     /// How it logs.
     pub log: Log,
 }
@@ -24,6 +26,7 @@ pub struct Process {
 pub(super) struct RawProcess {
     user: Option<At<String>>,
     group: Option<At<String>>,
+    landlock: Option<At<bool>>,
 }
 
 impl RawProcess {
@@ -31,6 +34,7 @@ impl RawProcess {
         Self {
             user: table.string("user"),
             group: table.string("group"),
+            landlock: table.boolean("landlock"),
         }
     }
 }
@@ -47,6 +51,7 @@ pub(super) fn validate((raw, log): (RawProcess, RawLog), findings: &mut Findings
     Process {
         user,
         group,
+        landlock: raw.landlock.is_none_or(|given| given.value),
         log: log::validate(log, findings),
     }
 }
@@ -57,7 +62,14 @@ mod tests {
 
     #[test]
     fn the_server_stays_the_user_that_has_started_it_unless_another_is_named() {
-        assert_eq!(valid("").server.process.user, None);
+        let default = valid("").server.process;
+        assert!(default.user.is_none() && default.landlock);
+        assert!(
+            !valid("[process]\nlandlock = false\n")
+                .server
+                .process
+                .landlock
+        );
         let process = valid("[process]\nuser = \"tapis\"\ngroup = \"dns\"\n")
             .server
             .process;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ pub struct Gauges {
     /// The user that the process runs as.
     #[serde(default)]
     pub user: Option<u32>,
+    /// Which files it can change.
+    #[serde(default)]
+    pub landlock: LandlockReport,
     /// Which events it logs.
     #[serde(default)]
     pub log: Option<LogReport>,
@@ -53,6 +57,20 @@ pub struct Gauges {
     /// Hits of lists and orders, by their slots (`publish::slots`).
     #[serde(skip)]
     pub list_hits: Vec<u64>,
+}
+
+/// The restriction of the server's process by Landlock. If it is neither in force nor unavailable, the configuration turns it
+/// off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LandlockReport {
+    /// Whether it is in force.
+    pub in_force: bool,
+    /// The directories below which files can be changed.
+    #[serde(default)]
+    pub below: Vec<PathBuf>,
+    /// Why it is not in force, although the configuration wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unavailable: Option<String>,
 }
 
 /// Which events are logged.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bind::Endpoint;
+use super::confinement::{Confinement, confinement};
 use super::forward_outage::ForwardOutages;
 use super::forwards::{Former, ForwardSource, Forwards};
 use super::gauges::{from_sums, upstream_states};
@@ -285,6 +286,7 @@ impl DataPlane for Live {
         let servers = pools.default_pool().state();
         Gauges {
             user: Some(user_id()),
+            landlock: confinement().map_or_else(Default::default, Confinement::report),
             log: LogLevel::global().map(|log| log.report()),
             listen: parts.listeners.addresses(),
             upstream: upstream_states(servers, &pools.forwarding()),
@@ -307,6 +309,10 @@ impl DataPlane for Live {
 
     fn prepare(&self, config: &Config) -> Result<Change, Vec<String>> {
         let parts = Arc::clone(&self.0);
+        let outside = confinement().map_or_else(Vec::new, |it| it.problems(config));
+        if !outside.is_empty() {
+            return Err(outside);
+        }
         let (budget, is_short) = parts.files.divide(config);
         let mut served = config.clone();
         let metrics = parts.monitoring.prepare(&config.server.metrics);

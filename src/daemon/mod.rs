@@ -5,6 +5,7 @@ mod bind;
 mod bootstrap;
 mod caching;
 mod clock;
+mod confinement;
 mod control;
 mod error;
 mod essential;
@@ -49,6 +50,7 @@ use tokio::sync::mpsc;
 
 pub use self::bind::BindError;
 use self::clock::SystemClock;
+pub use self::confinement::{confine, log_confinement};
 use self::control::control_socket;
 pub use self::control::control_sockets;
 pub use self::error::DaemonError;

@@ -7,6 +7,7 @@ mod check;
 mod cli;
 mod compile;
 mod configuration;
+mod confinement;
 mod downloads;
 mod draining;
 mod drawing;

@@ -84,6 +84,7 @@ pub(super) fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'s
         "journal.key": was.journal.key, now.journal.key;
         "process.user": server.process.user, next_server.process.user;
         "process.group": server.process.group, next_server.process.group;
+        "process.landlock": server.process.landlock, next_server.process.landlock;
         "log.format": server.process.log.format, next_server.process.log.format;
         "log.level": server.process.log.level, next_server.process.log.level;
         "metrics.listen": server.metrics.listen, next_server.metrics.listen;

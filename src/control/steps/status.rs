@@ -379,6 +379,10 @@ pub(crate) fn needs_restart(boot: &Config, now: &Config, plane: &[String]) -> Ve
             server.process.group != next.process.group,
         ),
         (
+            "[process] landlock",
+            server.process.landlock != next.process.landlock,
+        ),
+        (
             "[log] format",
             server.process.log.format != next.process.log.format,
         ),
