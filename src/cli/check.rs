@@ -23,6 +23,7 @@ use crate::control::publish::compose;
 use crate::control::sources::lists::load::load_as;
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::daemon::{self, Running};
+use crate::sys::account::account;
 use crate::sys::group::user_name;
 use crate::sys::process::user_id;
 
@@ -81,11 +82,18 @@ fn server_status(
 }
 
 /// A warning if the server's user is not the user of this process, and so may have other permissions. If no server
-/// could be asked, the owner of the server's folders is assumed to be the server's user.
+/// could be asked, it is the user that the configuration names for a start by root, or else the owner of the server's folders.
 fn other_user(config: &Config, server: &Result<Status, ClientError>) -> Option<String> {
+    // An unknown user is among the problems.
+    let configured = config.server.process.user.as_deref();
+    let configured = configured.and_then(|name| account(name).ok().flatten());
+    let configured = configured.map(|account| account.user);
     let (known_by, user) = match server {
         Ok(status) => ("the server's user is".to_owned(), status.gauges.user?),
         Err(ClientError::Untrusted { server, .. }) => ("the server's user is".to_owned(), *server),
+        Err(_) if user_id() == 0 && configured.is_some() => {
+            ("the user of [process] is".to_owned(), configured?)
+        }
         Err(_) => {
             let control = config.server.control.as_deref();
             let control = control.and_then(|path| std::path::absolute(path).ok());

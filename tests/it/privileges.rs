@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use tempfile::TempDir;
 
 use crate::support::client::is_blocked;
-use crate::support::server::{Server, refused, text};
+use crate::support::server::{Server, refused, text, verb};
 use crate::support::upstream::Upstream;
 use tapis::sys::account::{Account, account};
 use tapis::sys::process::user_id;
@@ -166,6 +166,20 @@ fn files_that_the_user_cannot_use_are_named_with_the_remedy() {
     let report = refused(path, &config, &[]);
     assert!(
         report.contains("can't read the configuration, so it could not be reloaded"),
+        "{report}"
+    );
+}
+
+#[test]
+fn check_says_that_it_ran_as_another_user_than_the_server_will() {
+    if target().is_none() {
+        return;
+    }
+    let upstream = Upstream::plain();
+    let folder = open_folder(&config(&upstream, &[any()]));
+    let report = text(&verb(folder.path(), &["check"]));
+    assert!(
+        report.contains("the user of [process] is nobody, and this is root"),
         "{report}"
     );
 }
