@@ -186,9 +186,11 @@ fn restrict(directories: &[PathBuf]) -> Confinement {
         for directory in directories {
             ruleset = allow(ruleset, directory, writes)?;
         }
-        // The compiler changes its own priority when memory runs out in /proc/self/oom_score_adj.
-        ruleset = allow(ruleset, Path::new("/proc"), AccessFs::WriteFile.into())?;
-        ruleset = allow(ruleset, Path::new("/dev/null"), AccessFs::WriteFile.into())?;
+        // The compiler writes to /proc/self/oom_score_adj, so that it ends first when memory runs out. Files are opened with
+        // O_TRUNC, which is an access of its own.
+        let existing = AccessFs::WriteFile | AccessFs::Truncate;
+        ruleset = allow(ruleset, Path::new("/proc"), existing)?;
+        ruleset = allow(ruleset, Path::new("/dev/null"), existing)?;
         ruleset.restrict_self()
     });
     match restricted {
