@@ -51,6 +51,8 @@ fn the_shipped_file_documents_every_key() {
         "[special-use]",
         "[block]",
         "[state]",
+        "[process]",
+        "[log]",
         "[metrics]",
         "[query-log]",
         "[dnstap]",
