@@ -46,22 +46,10 @@ until_answer more.example 0.0.0.0
 
 step "upgrade, which keeps the configuration and the state"
 generation=$(tapis status --json 2>/dev/null | python3 -c 'import json,sys; print(json.load(sys.stdin)["generation"])')
-rm -f stop
-python3 -B test/load.py >load.log 2>&1 &
-load=$!
-sleep 1
-dpkg -i "$package" >upgrade.log 2>&1 </dev/null || fail "dpkg -i: $(cat upgrade.log)"
-grep -q "has taken over from process" upgrade.log || fail "no take-over: $(cat upgrade.log)"
-sleep 1
-touch stop
-wait "$load" || fail "queries were lost: $(cat load.log)"
-cat load.log
+upgrade_under_load dpkg -i "$package"
 until_answer more.example 0.0.0.0
 until_answer free.example 192.0.2.1
-new=$(systemctl show --value --property MainPID tapis)
-[[ $new != "$pid" && -d /proc/$new && ! -d /proc/$pid ]] || fail "systemd follows process $new instead of $pid"
-[[ $(systemctl show --value --property ActiveState tapis) == active ]] || fail "it is not active"
-[[ $(systemctl show --value --property NRestarts tapis) == 0 ]] || fail "systemd restarted it"
+new=$(followed "$pid")
 [[ $(systemctl show --value --property StatusText tapis) == "Serving generation"* ]] || fail "the new process does not reach systemd"
 after=$(tapis status --json 2>/dev/null | python3 -c 'import json,sys; print(json.load(sys.stdin)["generation"])')
 ((after > generation)) || fail "generation $after after $generation: the state was lost"

@@ -21,12 +21,14 @@ pid=$(systemctl show --value --property MainPID tapis)
 tapis status >status.txt 2>&1 || fail "status: $(cat status.txt)"
 man -w tapis-order-lift >/dev/null || fail "no manual page"
 
-step "upgrade, which keeps the configuration"
+step "upgrade, which keeps the configuration and loses no query"
 echo blocked.example >>/etc/tapis/lists/local.txt
 until_answer blocked.example 0.0.0.0
-rpm --upgrade --force --nodeps "$package" >upgrade.log 2>&1 || fail "rpm --upgrade: $(cat upgrade.log)"
+upgrade_under_load rpm --upgrade --force --nodeps "$package"
 until_answer blocked.example 0.0.0.0
-[[ $(systemctl show --value --property MainPID tapis) != "$pid" ]] || fail "the old program still runs"
+new=$(followed "$pid")
+systemctl reload tapis || fail "reload"
+[[ $(systemctl show --value --property MainPID tapis) == "$new" ]] || fail "the reload restarted it"
 
 step "remove"
 rpm --erase tapis >remove.log 2>&1 || fail "rpm --erase: $(cat remove.log)"
