@@ -14,7 +14,7 @@ use crate::config::upstream::UpstreamServer;
 use crate::config::values::{listening, network};
 use crate::config::{Config, Overrides};
 use crate::daemon::{
-    LogOutput, LogOverrides, confine, drop_privileges, log_confinement, start_log,
+    Launcher, LogOutput, LogOverrides, confine, drop_privileges, log_confinement, start_log,
 };
 
 /// How long to wait at the end until the last lines of the log are written.
@@ -72,15 +72,16 @@ pub(super) fn run(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
     // This comes before the thread of the log: each thread has privileges and restrictions of its own.
     let ready = config.and_then(|config| {
         let privileges = drop_privileges(&config)?;
-        confine(&config);
-        Ok((privileges, config))
+        let mut launcher = Launcher::of_this_process();
+        confine(&config, || launcher.keep_unrestricted());
+        Ok((privileges, launcher, config))
     });
     let is_for_programs = start_log(&log, args.log_overrides());
     tracing::info!("using {choice}");
-    let served = ready.and_then(|(privileges, config)| {
+    let served = ready.and_then(|(privileges, launcher, config)| {
         privileges.log();
         log_confinement();
-        Ok(crate::daemon::run(config, args.take_over)?)
+        Ok(crate::daemon::run(config, args.take_over, launcher)?)
     });
     let ended = match served {
         // Programs that read the log must be able to parse each line.

@@ -1,9 +1,11 @@
 //! Restricts by Landlock, as far as the kernel can, which files the process may change.
 //!
-//! The restriction holds for all threads, for the programs that the process starts, and until they end. So it covers only
-//! what the server itself decides: it writes below the directories of its configuration, and nowhere else. What it reads
-//! and connects to is not restricted, because a reload may name any file and any server.
+//! The restriction holds for all threads, for the programs that the process starts, and until they end. The process that takes
+//! over in an upgrade is not among them: another process starts it, and it restricts itself by its own configuration. The server
+//! may write below the directories of its configuration, and nowhere else. What it reads and connects to is not restricted, because
+//! a reload may name any file and any server.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -41,12 +43,13 @@ struct Written {
     path: PathBuf,
 }
 
-/// Restricts this process, if the configuration does not turn it off. Must be called before the process has threads. If the
-/// kernel can't, the server runs without the restriction, which [`log_confinement`] logs and `status` shows.
-pub fn confine(config: &Config) {
+/// Restricts this process, if the configuration does not turn it off. Must be called before the process has threads. Calls
+/// `before` as the last step before, to start what must not be restricted. If the kernel can't restrict it, or `before`
+/// fails, the server runs without the restriction, which [`log_confinement`] logs and `status` shows.
+pub fn confine(config: &Config, before: impl FnOnce() -> io::Result<()>) {
     let confinement = match config.server.process.landlock {
         false => Confinement::Off,
-        true => restrict(&directories(config)),
+        true => restrict(&directories(config), before),
     };
     let _ = CONFINEMENT.set(confinement);
 }
@@ -97,8 +100,8 @@ impl Confinement {
         let outside = live(config).into_iter().filter(is_outside);
         let problem = |Written { key, path }: Written| {
             format!(
-                "{key}: since its start, Landlock lets this server write only below {}, which {} is not: restart the server, \
-                 or name a file below one of these",
+                "{key}: since its start, Landlock lets this server write only below {}, which {} is not: run `tapis upgrade` or \
+                 restart the server, or name a file below one of these",
                 listed(allowed),
                 path.shown()
             )
@@ -179,20 +182,16 @@ fn existing(path: &Path) -> PathBuf {
     found.unwrap_or_else(|| PathBuf::from("/"))
 }
 
-fn restrict(directories: &[PathBuf]) -> Confinement {
-    let writes = AccessFs::from_write(ABI::V3);
-    let restricted = ruleset(writes).and_then(|ruleset| {
-        let mut ruleset = ruleset.set_compatibility(CompatLevel::BestEffort);
-        for directory in directories {
-            ruleset = allow(ruleset, directory, writes)?;
+fn restrict(directories: &[PathBuf], before: impl FnOnce() -> io::Result<()>) -> Confinement {
+    let restricted = match rules(directories).map(|rules| (before(), rules)) {
+        Ok((Ok(()), rules)) => rules.restrict_self(),
+        Ok((Err(error), _)) => {
+            return Confinement::Unavailable(format!(
+                "the process that starts the next one for an upgrade can't be started: {error}"
+            ));
         }
-        // The compiler writes to /proc/self/oom_score_adj, so that it ends first when memory runs out. Files are opened with
-        // O_TRUNC, which is an access of its own.
-        let existing = AccessFs::WriteFile | AccessFs::Truncate;
-        ruleset = allow(ruleset, Path::new("/proc"), existing)?;
-        ruleset = allow(ruleset, Path::new("/dev/null"), existing)?;
-        ruleset.restrict_self()
-    });
+        Err(error) => Err(error),
+    };
     match restricted {
         Ok(status) if status.ruleset != RulesetStatus::NotEnforced => {
             Confinement::Writes(directories.to_vec())
@@ -203,6 +202,20 @@ fn restrict(directories: &[PathBuf]) -> Confinement {
         }
         Err(error) => Confinement::Unavailable(error.to_string()),
     }
+}
+
+/// Rules that permit writes below directories. They are not in force yet.
+fn rules(directories: &[PathBuf]) -> Result<RulesetCreated, RulesetError> {
+    let writes = AccessFs::from_write(ABI::V3);
+    let mut ruleset = ruleset(writes)?.set_compatibility(CompatLevel::BestEffort);
+    for directory in directories {
+        ruleset = allow(ruleset, directory, writes)?;
+    }
+    // The compiler writes to /proc/self/oom_score_adj, so that it ends first when memory runs out. Files are opened with
+    // O_TRUNC, which is an access of its own.
+    let existing = AccessFs::WriteFile | AccessFs::Truncate;
+    ruleset = allow(ruleset, Path::new("/proc"), existing)?;
+    allow(ruleset, Path::new("/dev/null"), existing)
 }
 
 /// Rules that permit nothing yet. Fails if the kernel forbids to move files between directories altogether, as its first
@@ -248,7 +261,7 @@ mod tests {
         let folder = inside.path().to_owned();
         // Only this thread is restricted.
         let body = move || {
-            let confinement = restrict(std::slice::from_ref(&folder));
+            let confinement = restrict(std::slice::from_ref(&folder), || Ok(()));
             let Confinement::Writes(_) = confinement else {
                 eprintln!("skipped: {confinement:?}");
                 return;

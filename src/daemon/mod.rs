@@ -71,7 +71,8 @@ pub use self::preflight::{Running, problems, warnings, zone_problems};
 pub use self::privileges::{Privileges, drop_privileges};
 use self::service::{DRAIN, Service};
 use self::signals::Signals;
-use self::take_over::{Begun, Launcher, Predecessor, TakeOver};
+pub use self::take_over::Launcher;
+use self::take_over::{Begun, Predecessor, TakeOver};
 pub use self::target::UpstreamError;
 use self::upstreams::Upstreams;
 use crate::config::{Config, Origin};
@@ -89,15 +90,14 @@ use crate::stats::Counters;
 use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
 
 /// Runs the server until SIGTERM or SIGINT, or until another process has taken over. With `takes_over`, gets the sockets
-/// of the running server, if there is one, which ends then.
+/// of the running server, if there is one, which ends then. `launcher` starts the process that takes over from this one.
 ///
 /// # Errors
 /// [`DaemonError`]. Its message has the remedy.
-pub fn run(config: Config, takes_over: bool) -> Result<(), DaemonError> {
+pub fn run(config: Config, takes_over: bool, launcher: Launcher) -> Result<(), DaemonError> {
     return_large_allocations();
     // This comes before anything that opens files: it takes descriptors by their numbers.
     let mut inherited = Inherited::from_service_manager()?;
-    let launcher = Launcher::of_this_process();
     let mut take_over = None;
     if takes_over {
         let control = config.server.control.as_deref();

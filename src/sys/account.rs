@@ -7,6 +7,8 @@
 use std::ffi::CString;
 use std::io;
 
+use super::lookup::look_up;
+
 /// The most groups of a user that are read, as many as Linux permits.
 const GROUPS_MAX: usize = 1 << 16;
 
@@ -25,32 +27,29 @@ pub struct Account {
 /// If the system can't look the name up.
 pub fn account(name: &str) -> io::Result<Option<Account>> {
     let name = CString::new(name)?;
-    // The entry of one user is short.
-    let mut buffer = vec![0; 1 << 14];
-    // SAFETY: a plain C struct, for which zeros are valid.
-    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
-    let mut found = std::ptr::null_mut();
-    // SAFETY: the name ends with a zero; the pointers and the size are those of values that outlive the call. `entry` points
-    // into `buffer` afterwards, and only its numbers are read.
-    let error = unsafe {
-        libc::getpwnam_r(
-            name.as_ptr(),
-            &raw mut entry,
-            buffer.as_mut_ptr(),
-            buffer.len(),
-            &raw mut found,
-        )
-    };
-    match error {
-        0 if found.is_null() => Ok(None),
-        0 => Ok(Some(Account {
-            user: entry.pw_uid,
-            group: entry.pw_gid,
-        })),
-        // The manual page lists these for a name that is not found.
-        libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM => Ok(None),
-        error => Err(io::Error::from_raw_os_error(error)),
-    }
+    look_up(|buffer| {
+        // SAFETY: a plain C struct, for which zeros are valid.
+        let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+        let mut found = std::ptr::null_mut();
+        // SAFETY: the name ends with a zero; the pointers and the size are those of values that outlive the call. `entry` points
+        // into `buffer` afterwards, and only its numbers are read.
+        let error = unsafe {
+            libc::getpwnam_r(
+                name.as_ptr(),
+                &raw mut entry,
+                buffer.as_mut_ptr(),
+                buffer.len(),
+                &raw mut found,
+            )
+        };
+        match error {
+            0 => Ok((!found.is_null()).then_some(Account {
+                user: entry.pw_uid,
+                group: entry.pw_gid,
+            })),
+            error => Err(error),
+        }
+    })
 }
 
 /// All groups of the user with a name: `group` and those that have the user as a member.

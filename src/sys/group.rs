@@ -7,8 +7,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 
-/// The largest entry that is read; a group may have thousands of members.
-const ENTRY_MAX: usize = 1 << 22;
+use super::lookup::look_up;
 
 /// The number of a group; `None` if there is no such group.
 ///
@@ -16,8 +15,7 @@ const ENTRY_MAX: usize = 1 << 22;
 /// If the system can't look the name up.
 pub fn group_id(name: &str) -> io::Result<Option<u32>> {
     let name = CString::new(name)?;
-    let mut buffer = vec![0; 1024];
-    loop {
+    look_up(|buffer| {
         // SAFETY: a plain C struct, for which zeros are valid.
         let mut entry: libc::group = unsafe { std::mem::zeroed() };
         let mut found = std::ptr::null_mut();
@@ -33,40 +31,36 @@ pub fn group_id(name: &str) -> io::Result<Option<u32>> {
             )
         };
         match error {
-            0 if found.is_null() => return Ok(None),
-            0 => return Ok(Some(entry.gr_gid)),
-            libc::EINTR => {}
-            libc::ERANGE if buffer.len() < ENTRY_MAX => buffer.resize(buffer.len() * 4, 0),
-            // The manual page lists these for a name that is not found.
-            libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM => return Ok(None),
-            error => return Err(io::Error::from_raw_os_error(error)),
+            0 => Ok((!found.is_null()).then_some(entry.gr_gid)),
+            error => Err(error),
         }
-    }
+    })
 }
 
-/// The name of a user; `None` if the system has none for it.
+/// The name of a user; `None` if the system has none for it, or can't look it up.
 pub fn user_name(user: u32) -> Option<String> {
-    // The entry of one user is short.
-    let mut buffer = vec![0; 1 << 14];
-    // SAFETY: a plain C struct, for which zeros are valid.
-    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
-    let mut found = std::ptr::null_mut();
-    // SAFETY: the pointers and the size are those of values that outlive the call.
-    let error = unsafe {
-        libc::getpwuid_r(
-            user,
-            &raw mut entry,
-            buffer.as_mut_ptr(),
-            buffer.len(),
-            &raw mut found,
-        )
-    };
-    if error != 0 || found.is_null() {
-        return None;
-    }
-    // SAFETY: the entry was found, so this is a string in `buffer` that ends with a zero.
-    let name = unsafe { CStr::from_ptr(entry.pw_name) };
-    name.to_str().ok().map(ToOwned::to_owned)
+    let found = look_up(|buffer| {
+        // SAFETY: a plain C struct, for which zeros are valid.
+        let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+        let mut found = std::ptr::null_mut();
+        // SAFETY: the pointers and the size are those of values that outlive the call.
+        let error = unsafe {
+            libc::getpwuid_r(
+                user,
+                &raw mut entry,
+                buffer.as_mut_ptr(),
+                buffer.len(),
+                &raw mut found,
+            )
+        };
+        match error {
+            0 if found.is_null() => Ok(None),
+            // SAFETY: the entry was found, so this is a string in `buffer` that ends with a zero.
+            0 => Ok(Some(unsafe { CStr::from_ptr(entry.pw_name) }.to_owned())),
+            error => Err(error),
+        }
+    });
+    found.ok()??.into_string().ok()
 }
 
 #[cfg(test)]

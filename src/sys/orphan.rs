@@ -27,6 +27,28 @@ pub struct Orphan {
 }
 
 impl Orphan {
+    /// The process with a number, which must have been started by [`spawn`] just now.
+    ///
+    /// # Errors
+    /// If it has ended.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub(super) fn of(number: libc::pid_t) -> io::Result<Self> {
+        let process = Pid::from_raw(number).ok_or(io::ErrorKind::InvalidData)?;
+        let process = match pidfd_open(process, PidfdFlags::NONBLOCK) {
+            Err(Errno::SRCH) => return Err(io::Error::other("it ended at once")),
+            process => process?,
+        };
+        // SAFETY: an OwnedFd returns the same descriptor for as long as it lives, and the runtime's registration ends before
+        // the OwnedFd is dropped.
+        let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) };
+        Ok(Self {
+            number: number.unsigned_abs(),
+            process: process?,
+        })
+    }
+
     /// Waits for its end.
     ///
     /// # Errors
@@ -50,7 +72,15 @@ impl Orphan {
 ///
 /// # Panics
 /// Outside of a Tokio runtime.
-pub fn start(command: &mut Command) -> io::Result<Orphan> {
+pub fn start(command: Command) -> io::Result<Orphan> {
+    Orphan::of(spawn(command)?)
+}
+
+/// Starts a program in the same way, and returns the number of its process.
+///
+/// # Errors
+/// If the program can't be started.
+pub(super) fn spawn(mut command: Command) -> io::Result<libc::pid_t> {
     use std::os::unix::process::CommandExt;
 
     let (reader, writer) = io::pipe()?;
@@ -73,20 +103,10 @@ pub fn start(command: &mut Command) -> io::Result<Orphan> {
     drop(writer);
     let mut bytes = [0; NUMBER];
     File::from(OwnedFd::from(reader)).read_exact(&mut bytes)?;
-    let number = libc::pid_t::from_ne_bytes(bytes);
-    let process = Pid::from_raw(number).filter(|_| between.success());
-    let process = process.ok_or(io::ErrorKind::InvalidData)?;
-    let process = match pidfd_open(process, PidfdFlags::NONBLOCK) {
-        Err(Errno::SRCH) => return Err(io::Error::other("it ended at once")),
-        process => process?,
-    };
-    // SAFETY: an OwnedFd returns the same descriptor for as long as it lives, and the runtime's registration ends before the
-    // OwnedFd is dropped.
-    let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) };
-    Ok(Orphan {
-        number: number.unsigned_abs(),
-        process: process?,
-    })
+    match between.success() {
+        true => Ok(libc::pid_t::from_ne_bytes(bytes)),
+        false => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 #[cfg(test)]
@@ -103,8 +123,7 @@ mod tests {
         command
             .args(["-c", "cut -d' ' -f4 /proc/$$/stat; echo $$"])
             .stdout(Stdio::from(writer));
-        let orphan = start(&mut command).expect("it starts");
-        drop(command);
+        let orphan = start(command).expect("it starts");
         let lines: Vec<_> = io::BufReader::new(reader)
             .lines()
             .map(|line| line.expect("a line"))
@@ -116,7 +135,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_is_not_there_is_an_error() {
-        let error = start(&mut Command::new("/nonexistent/program")).expect_err("not there");
+        let error = start(Command::new("/nonexistent/program")).expect_err("not there");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -1,6 +1,6 @@
 //! Gives up the privileges of root.
 
-use std::{fs, io};
+use std::io;
 
 use rustix::process::{Gid, Uid};
 use rustix::thread::{
@@ -8,6 +8,8 @@ use rustix::thread::{
     set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_groups,
     set_thread_res_gid, set_thread_res_uid,
 };
+
+use super::process::has_other_threads;
 
 /// The only capability that is kept: ports below 1024.
 const KEPT: CapabilitySet = CapabilitySet::NET_BIND_SERVICE;
@@ -19,7 +21,7 @@ const KEPT: CapabilitySet = CapabilitySet::NET_BIND_SERVICE;
 /// If the system refuses a step: the process must end then, as some steps may have been taken. If the process has several
 /// threads, as each has privileges of its own.
 pub fn become_user(user: u32, group: u32, groups: &[u32]) -> io::Result<()> {
-    if fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1) {
+    if has_other_threads() {
         return Err(io::Error::other(
             "other threads would keep their privileges",
         ));

@@ -4,8 +4,8 @@
     expect(unsafe_code, reason = "mallopt and malloc_trim have no safe binding")
 )]
 
-use std::io;
 use std::time::Duration;
+use std::{fs, io};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -18,6 +18,11 @@ const MAPPED: libc::c_int = 1 << 20;
 /// The user that the process runs as.
 pub fn user_id() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+/// Whether this process has threads beside the calling one. Without /proc, it is assumed to have none.
+pub(super) fn has_other_threads() -> bool {
+    fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1)
 }
 
 /// The total time for which the system was suspended since boot. CLOCK_BOOTTIME includes it; CLOCK_MONOTONIC, which

@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 
 use crate::config::shown::Show;
 use crate::control::admin::successor::Successor;
-use crate::sys::orphan::{self, Orphan};
+use crate::sys::orphan;
+use crate::sys::starter::Starter;
 
 /// How long the new process may take to read its configuration and to connect.
 const ARRIVING: Duration = Duration::from_secs(60);
@@ -18,24 +19,40 @@ const TAKE_OVER: &str = "--take-over";
 
 /// Starts new processes.
 #[derive(Debug)]
-pub(crate) struct Launcher {
-    /// The path of the program when this process started; by now, another file may have it.
-    program: Option<PathBuf>,
+pub struct Launcher {
+    /// The path of the program when this process started, or why it is not known; by now, another file may have it.
+    program: Result<PathBuf, String>,
     arguments: Vec<OsString>,
+    /// Starts them in place of this process.
+    starter: Option<Starter>,
 }
 
 impl Launcher {
     /// Starts the program of this process, as this one was started. This must be called before the program can have been
     /// replaced.
-    pub(crate) fn of_this_process() -> Self {
+    pub fn of_this_process() -> Self {
         let program = std::env::current_exe();
-        if let Err(error) = &program {
-            tracing::warn!(%error, "the path of this program is not known: `tapis upgrade` can't start another one");
-        }
         Self {
-            program: program.ok(),
+            program: program.map_err(|error| error.to_string()),
             arguments: with_take_over(std::env::args_os().skip(1)),
+            starter: None,
         }
+    }
+
+    /// From now on, another process starts them, so that they have none of the restrictions that this process gets later. Must
+    /// be called before the process has threads.
+    ///
+    /// # Errors
+    /// If the system refuses to fork.
+    pub fn keep_unrestricted(&mut self) -> std::io::Result<()> {
+        let is_first = std::process::id() == 1;
+        let Some(program) = self.program.as_deref().ok().filter(|_| !is_first) else {
+            // It can't start a process that takes over; see `leaves_the_service`.
+            return Ok(());
+        };
+        let arguments = &self.arguments;
+        self.starter = Some(Starter::fork(|| command(program, arguments))?);
+        Ok(())
     }
 
     /// Starts a process, and waits until it wants to take over. Returns it with the time of its start.
@@ -46,12 +63,17 @@ impl Launcher {
         &self,
         successors: &mut mpsc::Receiver<Successor>,
     ) -> Result<(Successor, Instant), String> {
-        let program = self.program.as_deref();
-        let program = program
-            .ok_or("the server does not know the path of its program; restart it instead")?;
+        let unknown = |error| {
+            format!("the path of the server's program is not known: {error}; restart it instead")
+        };
+        let program = self.program.as_deref().map_err(unknown)?;
         let started = Instant::now();
         let not_started = |error| format!("{} can't be started: {error}", program.shown());
-        let orphan = start(program, &self.arguments).map_err(not_started)?;
+        let orphan = match &self.starter {
+            Some(starter) => starter.start(),
+            None => orphan::start(command(program, &self.arguments)),
+        };
+        let orphan = orphan.map_err(not_started)?;
         tracing::info!(program = %program.shown(), process = orphan.number, "started a process that takes over");
         tokio::select! {
             Some(successor) = successors.recv() => Ok((successor, started)),
@@ -68,8 +90,8 @@ impl Launcher {
     }
 }
 
-/// Starts a program in the cgroup and with the rights of this process.
-fn start(program: &Path, arguments: &[OsString]) -> std::io::Result<Orphan> {
+/// A program that starts in the cgroup and with the rights of the process that starts it.
+fn command(program: &Path, arguments: &[OsString]) -> Command {
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -79,7 +101,7 @@ fn start(program: &Path, arguments: &[OsString]) -> std::io::Result<Orphan> {
         .env_remove("LISTEN_PID")
         .env_remove("LISTEN_FDS")
         .env_remove("LISTEN_FDNAMES");
-    orphan::start(&mut command)
+    command
 }
 
 /// The arguments of a process that takes over from one with these.

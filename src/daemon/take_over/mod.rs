@@ -65,6 +65,6 @@ mod predecessor;
 mod successor;
 mod warming;
 
-pub(super) use self::launch::Launcher;
+pub use self::launch::Launcher;
 pub(super) use self::predecessor::Predecessor;
 pub(super) use self::successor::{Begun, TakeOver};

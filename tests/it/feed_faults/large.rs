@@ -70,7 +70,14 @@ pub(super) fn compiler(server: &Server) -> Option<String> {
     threads.flatten().find_map(|thread| {
         // The thread may have ended.
         let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-        children.split_whitespace().next().map(ToOwned::to_owned)
+        let is_compiler = |child: &&str| {
+            let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            line.split('\0').nth(1) == Some("compile")
+        };
+        children
+            .split_whitespace()
+            .find(is_compiler)
+            .map(ToOwned::to_owned)
     })
 }
 

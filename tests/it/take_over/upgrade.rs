@@ -155,3 +155,66 @@ fn a_request_for_a_change_during_a_take_over_is_carried_out_by_the_new_process()
     assert!(pause.status.success(), "{}", text(&pause));
     until("the pause", || !is_blocked(old.address, "blocked.example"));
 }
+
+/// The first child of a process, which starts programs for it.
+fn starter(process: u64) -> PathBuf {
+    let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    let children = children.expect("readable");
+    let starter = children.split_whitespace().next().expect("a child");
+    let starter = Path::new("/proc").join(starter);
+    let name = std::fs::read_to_string(starter.join("comm")).expect("a process");
+    assert_eq!(name, "tapis-starter\n");
+    starter
+}
+
+#[test]
+fn the_new_process_writes_below_the_directories_of_its_own_configuration() {
+    let upstream = Upstream::plain();
+    let (mut old, _) = server(&upstream);
+    let folder = old.folder.path().to_owned();
+    let config = std::fs::read_to_string(folder.join("tapis.toml")).expect("text");
+    if old.status()["landlock"]["in_force"] != true {
+        eprintln!("skipped: {}", old.status()["landlock"]);
+        return;
+    }
+    let (mut running, mut starters) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let other = tempfile::tempdir().expect("a folder");
+        let file = other.path().join("queries");
+        let changed = format!("{config}[query-log]\nfile = \"{}\"\n", file.display());
+        std::fs::write(folder.join("tapis.toml"), changed).expect("written");
+        let refused = text(&verb(&folder, &["reload"]));
+        assert!(refused.contains("run `tapis upgrade`"), "{refused}");
+        let starter = starter(pid(&folder));
+        // Standard input, output and error, and the connection to the server.
+        let open = std::fs::read_dir(starter.join("fd")).expect("readable");
+        assert_eq!(open.count(), 4);
+        // A terminal or a service manager may send a signal to all processes.
+        let number = starter.file_name().expect("a number").to_owned();
+        let mut kill = Command::new("kill");
+        let killed = kill.args(["-s", "TERM"]).arg(number).status();
+        assert!(killed.expect("it ran").success());
+        let upgrade = verb(&folder, &["upgrade"]);
+        running.push(Orphan(pid(&folder)));
+        assert!(upgrade.status.success(), "{}", text(&upgrade));
+        until("a line", || {
+            assert!(is_blocked(old.address, "blocked.example"));
+            std::fs::read_to_string(&file).is_ok_and(|log| !log.is_empty())
+        });
+        let status = std::fs::read_to_string(format!("/proc/{}/status", pid(&folder)));
+        let status = status.expect("a process");
+        assert!(status.contains("SigBlk:\t0000000000000000\n"), "{status}");
+        starters.push(starter);
+    }
+    assert_eq!(old.wait(), Some(0), "{}", old.log());
+    // If no process waits for its end, it has no command line any more.
+    let has_ended = |starter: &PathBuf| {
+        std::fs::read(starter.join("cmdline")).map_or(true, |line| line.is_empty())
+    };
+    until("the end of their starters", || {
+        starters.iter().all(has_ended)
+    });
+    let last = starter(pid(&folder));
+    drop(running);
+    until("the end of the last one", || has_ended(&last));
+}
