@@ -262,10 +262,11 @@ mod tests {
         // Only this thread is restricted.
         let body = move || {
             let confinement = restrict(std::slice::from_ref(&folder), || Ok(()));
-            let Confinement::Writes(_) = confinement else {
-                eprintln!("skipped: {confinement:?}");
+            if let Confinement::Unavailable(why) = confinement {
+                assert_eq!(why, UNSUPPORTED);
+                eprintln!("skipped: {why}");
                 return;
-            };
+            }
             fs::create_dir(folder.join("below")).expect("made");
             fs::write(folder.join("file"), "text").expect("written");
             fs::rename(folder.join("file"), folder.join("below/file")).expect("moved");
@@ -280,6 +281,22 @@ mod tests {
             let now = fs::read_to_string(score).expect("read");
             fs::write(score, now.trim()).expect("written");
             fs::write("/dev/null", "text").expect("written");
+        };
+        thread::spawn(body).join().expect("no panic");
+    }
+
+    #[test]
+    fn without_the_process_that_must_not_be_restricted_there_is_no_restriction() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("new");
+        // If it were restricted, it would be only this thread.
+        let body = move || {
+            let confinement = restrict(&[], || Err(io::Error::other("no room")));
+            let Confinement::Unavailable(why) = confinement else {
+                panic!("{confinement:?}");
+            };
+            assert!(why.ends_with(": no room") || why == UNSUPPORTED, "{why}");
+            fs::write(path, "").expect("written");
         };
         thread::spawn(body).join().expect("no panic");
     }

@@ -85,12 +85,13 @@ pub(super) fn spawn(mut command: Command) -> io::Result<libc::pid_t> {
 
     let (reader, writer) = io::pipe()?;
     let pipe = writer.as_raw_fd();
-    // SAFETY: fork, write and _exit may be called between fork and exec, and nothing else is called. The pipe is open until
-    // `spawn` has returned.
+    // SAFETY: fork, write, _exit, sigemptyset and sigprocmask may be called between fork and exec, and nothing else is
+    // called. The pipe is open until `spawn` has returned.
     unsafe {
         command.pre_exec(move || match libc::fork() {
             -1 => Err(io::Error::last_os_error()),
-            0 => Ok(()),
+            // The process that starts it may have blocked signals.
+            0 => unblock_signals(),
             number => {
                 let bytes = number.to_ne_bytes();
                 let written = libc::write(pipe, bytes.as_ptr().cast(), NUMBER);
@@ -106,6 +107,20 @@ pub(super) fn spawn(mut command: Command) -> io::Result<libc::pid_t> {
     match between.success() {
         true => Ok(libc::pid_t::from_ne_bytes(bytes)),
         false => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Lets all signals through. May be called between fork and exec.
+fn unblock_signals() -> io::Result<()> {
+    // SAFETY: a plain C struct, which the first call fills; both calls have valid pointers.
+    let result = unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -99,7 +99,7 @@ fn prepare(channel: RawFd) {
     // If this fails, it has the name of the other one.
     let _ = rustix::thread::set_name(NAME);
     // Signals to all processes of a terminal or of a service must not end it: the program that it has just started may be
-    // needed still. It ends with the other process. A program that it starts begins without a mask.
+    // needed still. It ends with the other process. `orphan::spawn` lets the signals of that program through.
     // SAFETY: a plain C struct, which the first call fills; both calls have valid pointers.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();

@@ -19,10 +19,11 @@ fn start(upstream: &Upstream, more: &str) -> Server {
     Server::start(&config, &[("ads", "blocked.example\n")])
 }
 
-/// Whether the kernel restricts the server; if it can't, this is printed.
-fn is_in_force(server: &Server) -> bool {
+/// Whether the kernel restricts the server; if it can't, this is printed. No other reason is accepted.
+pub(crate) fn is_in_force(server: &Server) -> bool {
     let report = server.status()["landlock"].clone();
     if let Some(why) = report["unavailable"].as_str() {
+        assert!(why.starts_with("the kernel has no Landlock"), "{why}");
         eprintln!("skipped: {why}");
         return false;
     }
