@@ -26,7 +26,7 @@ fn server(from: &Upstream, server: &str, upstream: &str) -> Server {
 }
 
 /// A connection from that address with a receive buffer of that many bytes.
-fn connect(client: [u8; 4], server: SocketAddr, buffer: Option<usize>) -> TcpStream {
+pub(crate) fn connect(client: [u8; 4], server: SocketAddr, buffer: Option<usize>) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     if let Some(buffer) = buffer {
         socket.set_recv_buffer_size(buffer).expect("small");

@@ -1,8 +1,9 @@
 //! Answers HTTP requests: `/metrics`, `/healthz` and `/readyz`.
 
 use std::convert::Infallible;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::connections::End;
 use super::page::{Format, page};
 use super::source::Source;
 use crate::config::metrics::Metrics;
@@ -57,14 +59,15 @@ impl Server {
         let mut open = JoinSet::new();
         loop {
             // In this order, an address that nobody scrapes needs no permit.
-            let stream = self.accept(&listener).await;
+            let (stream, client) = self.accept(&listener).await;
             let permit = Arc::clone(&self.permits).acquire_owned().await;
             let permit = permit.expect("the semaphore is never closed");
             let source = Arc::clone(&self.source);
             open.spawn(async move {
-                let connection = serve_connection(stream, source);
+                let connection = serve_connection(stream, &source);
                 // A connection that takes longer is closed.
-                let _ = tokio::time::timeout(CONNECTION_TIME, connection).await;
+                let end = tokio::time::timeout(CONNECTION_TIME, connection).await;
+                source.connections.ended(end.unwrap_or(End::Cut), client);
                 drop(permit);
             });
             while open.try_join_next().is_some() {}
@@ -72,11 +75,13 @@ impl Server {
     }
 
     /// Accepts the next connection of a permitted client.
-    async fn accept(&self, listener: &tokio::net::TcpListener) -> TcpStream {
+    async fn accept(&self, listener: &tokio::net::TcpListener) -> (TcpStream, IpAddr) {
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) if self.settings.load().permits(peer.ip()) => return stream,
-                Ok(_) => {}
+                Ok((stream, peer)) if self.settings.load().permits(peer.ip()) => {
+                    return (stream, peer.ip());
+                }
+                Ok((_, peer)) => self.source.connections.ended(End::NotPermitted, peer.ip()),
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             }
         }
@@ -84,12 +89,14 @@ impl Server {
 }
 
 /// Answers the only request of a connection: one that stays open would keep others from being served.
-async fn serve_connection(stream: TcpStream, source: Arc<Source>) {
+async fn serve_connection(stream: TcpStream, source: &Arc<Source>) -> End {
     if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
         tracing::debug!(%error, "the size of a send buffer can't be set");
     }
-    let service = service_fn(move |request| {
-        let answer = answer(&request, &source);
+    let is_answered = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        let answer = answer(&request, source);
+        is_answered.store(true, Ordering::Relaxed);
         async move { Ok::<_, Infallible>(answer) }
     });
     let connection = http1::Builder::new()
@@ -99,7 +106,10 @@ async fn serve_connection(stream: TcpStream, source: Arc<Source>) {
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     // Errors of the connection are caused by the client.
-    let _ = connection.await;
+    match connection.await {
+        Ok(()) if is_answered.load(Ordering::Relaxed) => End::Served,
+        Ok(()) | Err(_) => End::Failed,
+    }
 }
 
 fn answer(request: &Request<Incoming>, source: &Arc<Source>) -> Response<Full<Bytes>> {

@@ -3,6 +3,7 @@
 //! Each address has a thread of its own, which reads counters and the figures that the control loop published. It never
 //! waits for that loop, and scrapes take no time from the threads that answer queries.
 
+mod connections;
 mod families;
 mod http;
 mod page;

@@ -94,6 +94,7 @@ impl Collector for Page {
             "Whether /readyz answers that queries should be sent to this server.",
             f64::from(u8::from(self.0.unready().is_none())),
         )?;
+        self.0.connections.write(writer)?;
         if let Some(plane) = &plane {
             families::write_queries(plane, writer)?;
             families::write_cache(plane, writer)?;

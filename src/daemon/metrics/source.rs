@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use jiff::Timestamp;
 
+use super::connections::Connections;
 use super::plane::Plane;
 use crate::control::figures::{Figures, PublishedFigures};
 
@@ -11,6 +12,8 @@ use crate::control::figures::{Figures, PublishedFigures};
 pub(crate) struct Source {
     /// When the process started.
     pub(super) started: Timestamp,
+    /// The connections of clients that read it.
+    pub(super) connections: Connections,
     figures: PublishedFigures,
     /// The data plane has a reference to this in turn.
     plane: OnceLock<Weak<dyn Plane>>,
@@ -21,6 +24,7 @@ impl Source {
     pub(crate) fn new(figures: PublishedFigures) -> Self {
         Self {
             started: Timestamp::now(),
+            connections: Connections::default(),
             figures,
             plane: OnceLock::new(),
         }

@@ -7,6 +7,7 @@ use std::thread;
 
 use super::{METRICS, address, busy, get, page, value};
 use crate::hanging::Lease;
+use crate::hostile::connect;
 use crate::support::client::{Stream, is_blocked, until};
 use crate::support::server::{Server, list, preamble};
 use crate::support::upstream::Upstream;
@@ -62,8 +63,40 @@ fn scrapers_that_never_read_are_cut_off_and_all_others_served() {
         let _ = stream.read_to_end(&mut all);
         all.len()
     });
+    let cut = "tapis_metrics_connections_total{result=\"cut\"}";
+    assert!(value(&page(&server), cut) >= Some(1.0));
+    let log = server.logged("a scrape of the metrics was cut");
+    assert!(log.contains("client=127.0.0.1"), "{log}");
     let shortest = received.min().expect("some");
     assert!(shortest + BEGINNING < whole, "{shortest} of {whole} bytes");
+}
+
+#[test]
+fn connections_are_counted_by_their_end_and_refused_clients_logged_once_a_minute() {
+    let upstream = Upstream::plain();
+    let config = preamble(upstream.address) + METRICS + "allow = [\"127.0.0.1\"]\n";
+    let server = Server::start(&config, &[]);
+    let address = address(&server);
+    let count = |result| {
+        let sample = format!("tapis_metrics_connections_total{{result=\"{result}\"}}");
+        value(&page(&server), &sample).expect("a sample")
+    };
+    for _ in 0..3 {
+        let mut stream = connect([127, 0, 0, 2], address, None);
+        assert!(!matches!(stream.read(&mut [0]), Ok(1..)), "it is refused");
+    }
+    until("they are counted", || count("not_permitted") >= 3.0);
+    let line = "a client that [metrics] allow does not permit was refused";
+    let log = server.logged(line);
+    assert_eq!(log.matches(line).count(), 1, "{log}");
+    assert!(log.contains("client=127.0.0.2"), "{log}");
+    assert_eq!((count("not_permitted"), count("failed")), (3.0, 0.0));
+    assert!(count("served") >= 1.0);
+    drop(TcpStream::connect(address).expect("connected"));
+    until("it is counted as without a request", || {
+        count("failed") >= 1.0
+    });
+    assert_eq!(count("cut"), 0.0);
 }
 
 #[test]
