@@ -69,7 +69,7 @@ pub(super) fn write(plane: &PlaneState, writer: &mut Writer<'_>) -> fmt::Result 
     });
     writer.counters(
         "upstream_unusable_answers",
-        "Unusable answers of a server: response codes, referrals, and answers that can't be read.",
+        "Unusable answers of a server and failures of its connections, by kind.",
         None,
         failures,
     )?;

@@ -184,7 +184,30 @@ fn counts(counters: &[AtomicU64; KINDS.len()]) -> Vec<(&'static str, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
+
+    #[test]
+    fn the_documentation_of_metrics_lists_exactly_the_kinds_and_referrals() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+        let text = fs::read_to_string(path).expect("readable");
+        let section = text
+            .split("\n## ")
+            .find_map(|part| part.strip_prefix("Unusable answers\n"));
+        let items = section.and_then(|section| section.split_once("\n- "));
+        let (_, items) = items.expect("a list");
+        // The name of a setting, which is no kind.
+        let quoted = items
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|word| *word != "pin");
+        let kinds = KINDS.into_iter().chain(["referral"]);
+        assert_eq!(quoted.collect::<BTreeSet<_>>(), kinds.collect());
+    }
 
     #[test]
     fn a_problem_has_at_most_300_characters_and_none_that_controls_a_terminal() {
