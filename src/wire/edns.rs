@@ -4,6 +4,8 @@ use super::{flag, read_u16, read_u32};
 
 /// The option code of Extended DNS Errors (RFC 8914, section 2).
 pub const OPTION_EDE: u16 = 15;
+/// The option code of Client Subnet (RFC 7871).
+pub const OPTION_CLIENT_SUBNET: u16 = 8;
 /// The option code of Padding (RFC 7830).
 pub const OPTION_PADDING: u16 = 12;
 

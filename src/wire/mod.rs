@@ -6,6 +6,7 @@ pub mod edns;
 pub mod name;
 pub mod query;
 pub mod reply;
+pub(crate) mod sections;
 pub mod text;
 pub mod transfer;
 

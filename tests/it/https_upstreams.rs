@@ -9,7 +9,7 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use serde_json::Value;
 
-use crate::support::client::{Port, addresses, ask, query, rcode, until};
+use crate::support::client::{Port, addresses, ask, data, query, rcode, until};
 use crate::support::doh::{HttpsUpstream, Limits, Reaction};
 use crate::support::dot::answer;
 use crate::support::server::{Server, folder, list, preamble, text, verb};
@@ -316,6 +316,26 @@ fn a_response_that_arrives_byte_by_byte_is_read() {
     });
     let server = start(&https.server());
     assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+}
+
+#[test]
+fn the_ttls_of_a_response_from_a_cache_of_http_are_lower_by_its_age() {
+    let https = HttpsUpstream::start(Limits::default(), |query| match query[13] {
+        b'o' => Reaction::Aged("100", answer(query)),
+        b'v' => Reaction::Aged("1000000", answer(query)),
+        _ => Reaction::answer(query),
+    });
+    let server = start(&https.server());
+    let ttl = |name: &str| {
+        let answer = ask(server.address, name, RecordType::A);
+        assert_eq!(data(&answer), ["192.0.2.1"], "{name}");
+        answer.answers[0].ttl
+    };
+    let fresh = ttl("fresh.example");
+    assert!(fresh > 200, "{fresh}");
+    let old = ttl("old.example");
+    assert!((1..=200).contains(&old), "{old}");
+    assert_eq!(ttl("very-old.example"), 0);
 }
 
 #[test]

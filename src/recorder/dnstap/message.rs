@@ -13,6 +13,7 @@ use crate::recorder::client_text::truncated;
 use crate::recorder::record::{Record, Rule, RuleAction, SourceKind};
 use crate::recorder::wall_clock::WallClock;
 use crate::serve::client::Transport;
+use crate::wire::sections::blank_subnets;
 use crate::wire::{Rcode, read_u16};
 
 /// Appends the frames of a record.
@@ -64,7 +65,7 @@ pub(super) fn write_messages(
     };
     if config.queries {
         write(Message {
-            query_message: Some(record.query.to_vec()),
+            query_message: Some(query_message(record.query, config.client)),
             // The policy of an answer is in the answer's message.
             policy: policy.clone().filter(|_| !is_answered || !config.responses),
             ..common.clone()
@@ -81,6 +82,15 @@ pub(super) fn write_messages(
             ..common
         });
     }
+}
+
+/// The bytes of a query. A forwarder may have put the address of its client into them.
+fn query_message(query: &[u8], form: ClientForm) -> Vec<u8> {
+    let mut message = query.to_vec();
+    if form != ClientForm::Whole {
+        blank_subnets(&mut message);
+    }
+    message
 }
 
 fn address_bytes(address: IpAddr) -> Vec<u8> {

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT, AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Request, StatusCode, Uri, Version, response};
 
 use super::failures::Failure;
 use crate::config::encryption::Encryption;
 use crate::wire::MAX_MESSAGE;
+use crate::wire::sections::lower_ttls;
 
 /// The type of DNS messages (RFC 8484, section 6).
 const DNS_MESSAGE: &str = "application/dns-message";
@@ -49,7 +50,7 @@ impl Endpoint {
             .version(version)
             .header(CONTENT_TYPE, DNS_MESSAGE)
             .header(ACCEPT, DNS_MESSAGE)
-            // The TTLs of a response from a cache of HTTP would be too long by its age (RFC 8484, section 5.1).
+            // The answer of a cache of HTTP is not the current one.
             .header(CACHE_CONTROL, "no-cache")
             .body(())?;
         Ok(Self { head })
@@ -112,7 +113,7 @@ impl fmt::Display for HttpFault {
 }
 
 /// Checks whether the body that follows is a DNS message.
-pub(super) fn check(head: &response::Parts) -> Result<(), HttpFault> {
+fn check(head: &response::Parts) -> Result<(), HttpFault> {
     if head.status != StatusCode::OK {
         return Err(HttpFault::Status(head.status));
     }
@@ -135,23 +136,55 @@ fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<String> {
     Some(shown.collect()).filter(|shown: &String| !shown.is_empty())
 }
 
+/// How old a response is, in seconds (RFC 9111, section 5.1). A value that is no number is ignored.
+fn age(headers: &HeaderMap) -> u32 {
+    let given = headers.get(AGE).and_then(|age| age.to_str().ok());
+    // Of several values, the first one counts.
+    let first = given
+        .and_then(|given| given.split(',').next())
+        .map(str::trim);
+    let digits =
+        first.filter(|first| !first.is_empty() && first.bytes().all(|b| b.is_ascii_digit()));
+    // A number may be too large.
+    digits.map_or(0, |digits| digits.parse().unwrap_or(u32::MAX))
+}
+
 /// The body of a response, as far as it has arrived.
-#[derive(Debug, Default)]
-pub(super) struct Body(Vec<u8>);
+#[derive(Debug)]
+pub(super) struct Body {
+    bytes: Vec<u8>,
+    /// How many seconds a cache of HTTP has kept it.
+    age: u32,
+}
 
 impl Body {
+    /// The body that follows.
+    ///
+    /// # Errors
+    /// It is no DNS message.
+    pub(super) fn of(head: &response::Parts) -> Result<Self, HttpFault> {
+        check(head)?;
+        Ok(Self {
+            bytes: Vec::new(),
+            age: age(&head.headers),
+        })
+    }
+
     /// Appends bytes. There may be at most as many as a DNS message can have.
     pub(super) fn add(&mut self, bytes: &[u8]) -> Result<(), HttpFault> {
-        if self.0.len() + bytes.len() > MAX_MESSAGE {
+        if self.bytes.len() + bytes.len() > MAX_MESSAGE {
             return Err(HttpFault::TooLong);
         }
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
-    /// The message.
-    pub(super) fn into_message(self) -> Vec<u8> {
-        self.0
+    /// The message. Its TTLs are lower by its age (RFC 8484, section 5.1).
+    pub(super) fn into_message(mut self) -> Vec<u8> {
+        if self.age > 0 {
+            lower_ttls(&mut self.bytes, self.age);
+        }
+        self.bytes
     }
 }
 
@@ -200,8 +233,33 @@ mod tests {
     }
 
     #[test]
+    fn the_age_is_the_first_number_of_its_header() {
+        for (given, expected) in [
+            ("7", 7),
+            (" 7 ", 7),
+            ("7, 9", 7),
+            ("0", 0),
+            ("99999999999999999999", u32::MAX),
+            ("", 0),
+            ("-1", 0),
+            ("+1", 0),
+            ("1.5", 0),
+            ("a week", 0),
+        ] {
+            assert_eq!(
+                age(&head(200, &[("age", given)]).headers),
+                expected,
+                "{given}"
+            );
+        }
+        assert_eq!(age(&head(200, &[("age", "5"), ("age", "6")]).headers), 5);
+        assert_eq!(age(&head(200, &[]).headers), 0);
+    }
+
+    #[test]
     fn a_body_has_at_most_as_many_bytes_as_a_message() {
-        let mut body = Body::default();
+        let head = head(200, &[("content-type", DNS_MESSAGE)]);
+        let mut body = Body::of(&head).expect("a message");
         assert_eq!(body.add(&[0; 65_530]), Ok(()));
         assert_eq!(body.add(&[0; 6]), Err(HttpFault::TooLong));
         assert_eq!(body.add(&[0; 5]), Ok(()));

@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 
 use hickory_proto::rr::RecordType;
+use hickory_proto::rr::rdata::opt::EdnsOption;
 use prost::Message as _;
 
 use crate::support::client::{self, PATIENCE, query, until};
@@ -197,6 +198,35 @@ fn a_receiver_gets_queries_answers_and_the_policy_until_the_end_of_the_stream() 
     server.signal("TERM");
     assert_eq!(stream.next(), None, "STOP");
     assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn the_client_subnet_of_a_query_is_shown_only_with_whole_clients() {
+    for (form, shown) in [
+        ("whole", [192, 0, 2, 55]),
+        ("truncated", [0; 4]),
+        ("none", [0; 4]),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let listener = UnixListener::bind(folder.path().join("tap.sock")).expect("bound");
+        let upstream = upstream();
+        let config = format!("messages = [\"client-query\"]\nclient = \"{form}\"");
+        let server = start(&upstream, folder, &config);
+        let mut stream = Stream::accept(&listener);
+        let of = |address: [u8; 4]| {
+            let mut query = query("a.example", RecordType::A);
+            query.metadata.id = 1;
+            let edns = query.edns.as_mut().expect("EDNS");
+            let subnet = [&[0, 1, 32, 0][..], &address].concat();
+            edns.options_mut().insert(EdnsOption::Unknown(8, subnet));
+            query
+        };
+        let sent = of([192, 0, 2, 55]);
+        client::exchange(server.address, &sent, PATIENCE).expect("an answer");
+        let message = stream.next().expect("a frame").message.expect("a message");
+        let expected = of(shown).to_vec().expect("a query");
+        assert_eq!(message.query, Some(expected), "{form}");
+    }
 }
 
 #[test]

@@ -18,6 +18,8 @@ use super::tls::{Security, authority};
 pub(crate) enum Reaction {
     /// With the status, the type, and the body in pieces of some bytes.
     Respond(u16, &'static str, Vec<u8>, usize),
+    /// With this DNS message, and this value of the header `age`.
+    Aged(&'static str, Vec<u8>),
     /// The stream is reset.
     Reset(Reason),
     /// The head alone, with a type; the body never comes.
@@ -202,13 +204,11 @@ async fn react(
         headers: parts.headers,
         query,
     });
-    let head = |status: u16, given: &'static str| {
+    let of = |status: u16, given: &'static str| {
         let response = Response::builder().status(status);
-        response
-            .header("content-type", given)
-            .body(())
-            .expect("a head")
+        response.header("content-type", given)
     };
+    let head = |status, given| of(status, given).body(()).expect("a head");
     match reaction {
         Reaction::Respond(status, given, message, size) => {
             let Ok(mut stream) = respond.send_response(head(status, given), false) else {
@@ -219,6 +219,12 @@ async fn react(
                 tokio::task::yield_now().await;
             }
             let _ = stream.send_data(Bytes::new(), true);
+        }
+        Reaction::Aged(age, message) => {
+            let head = of(200, "application/dns-message").header("age", age);
+            if let Ok(mut stream) = respond.send_response(head.body(()).expect("a head"), false) {
+                let _ = stream.send_data(Bytes::from(message), true);
+            }
         }
         Reaction::Reset(reason) => respond.send_reset(reason),
         Reaction::HeadOnly => {

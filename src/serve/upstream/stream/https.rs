@@ -20,7 +20,7 @@ use super::state::{ConnectionState, Request};
 use super::waiter::{Fate, Response, Waiter};
 use crate::serve::upstream::exchange::ExchangeError;
 use crate::serve::upstream::failures::Failures;
-use crate::serve::upstream::http::{Body, Endpoint, HttpFault, check};
+use crate::serve::upstream::http::{Body, Endpoint, HttpFault};
 use crate::serve::upstream::query::{OutgoingQuery, SentQuery};
 use crate::stats::Counters;
 
@@ -288,8 +288,7 @@ async fn exchange(
 async fn read(response: ResponseFuture, state: &ConnectionState) -> Result<Vec<u8>, End> {
     let (head, mut stream) = response.await.map_err(end_of)?.into_parts();
     state.received();
-    check(&head).map_err(End::Fault)?;
-    let mut body = Body::default();
+    let mut body = Body::of(&head).map_err(End::Fault)?;
     while let Some(bytes) = stream.data().await {
         let bytes = bytes.map_err(end_of)?;
         state.received();

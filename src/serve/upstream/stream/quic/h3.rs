@@ -10,7 +10,7 @@ use tokio_util::bytes::{Buf, Bytes};
 
 use super::super::state::ConnectionState;
 use super::protocol::{End, Fault, Protocol};
-use crate::serve::upstream::http::{Body, Endpoint, HttpFault, check};
+use crate::serve::upstream::http::{Body, Endpoint, HttpFault};
 
 /// H3_NO_ERROR (RFC 9114, section 8.1).
 const NO_ERROR: VarInt = VarInt::from_u32(0x100);
@@ -82,8 +82,7 @@ async fn read(
     let head = stream.recv_response().await;
     let (head, ()) = head.map_err(|error| end_of(&error))?.into_parts();
     state.received();
-    check(&head).map_err(fault)?;
-    let mut body = Body::default();
+    let mut body = Body::of(&head).map_err(fault)?;
     while let Some(mut bytes) = stream.recv_data().await.map_err(|error| end_of(&error))? {
         state.received();
         while bytes.has_remaining() {
