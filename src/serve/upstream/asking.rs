@@ -11,7 +11,7 @@ use super::bounds::is_usable;
 use super::exchange::{ExchangeError, How, Transport};
 use super::reply::{Again, Evaluation, Received, Sent};
 use super::server::Server;
-use super::{Pool, PriorAttempt, Unanswered};
+use super::{Pool, PriorAttempt, Servers, Unanswered};
 use crate::serve::cache::Key;
 use crate::wire::answer::{Answer, is_cut};
 use crate::wire::edns::code;
@@ -23,6 +23,9 @@ pub(super) const MOST_TRIES: usize = 6;
 /// The maximum number of queries of one attempt: after the first one, the query may be repeated without EDNS, over TCP,
 /// or without random letter case.
 const MOST_STEPS: usize = 6;
+
+/// How long after the deadline of a test its result is recorded, at the latest.
+const TEST_GRACE: Duration = Duration::from_secs(1);
 
 /// A query to the pool.
 #[derive(Clone, Copy)]
@@ -193,6 +196,40 @@ impl Pool {
                 }
             }
         }
+    }
+
+    /// Sends a query to each server that is silent, and whose pause is over. Otherwise a server that works again might never
+    /// be found, because those before it answer all queries.
+    pub(super) fn test_silent(self: &Arc<Self>, test: &Key) {
+        let now = Instant::now();
+        let deadline = now + self.timeout();
+        let request = Request {
+            key: test,
+            client: None,
+            deadline,
+        };
+        for (place, server) in self
+            .take_silent(now, deadline + TEST_GRACE)
+            .into_iter()
+            .enumerate()
+        {
+            // The task that asks records the result.
+            drop(self.detached(place, &server, request));
+        }
+    }
+
+    /// The servers that need a test, which pause until then.
+    fn take_silent(&self, now: Instant, until: Instant) -> Vec<Arc<Server>> {
+        let mut servers = self.lock();
+        let Servers { all, health } = &mut *servers;
+        let both = all.iter().zip(health);
+        let silent = both.filter(|(_, health)| health.needs_test(now));
+        silent
+            .map(|(server, health)| {
+                health.tested(until);
+                Arc::clone(server)
+            })
+            .collect()
     }
 
     fn charge(&self, server: &Arc<Server>, place: usize, charged: &mut [bool]) {

@@ -50,6 +50,16 @@ impl Health {
         }
     }
 
+    /// Records that it is tested, so that it is not asked again before the result is known, at `until`.
+    pub(super) fn tested(&mut self, until: Instant) {
+        self.paused_until = Some(until);
+    }
+
+    /// Whether it is silent, and its pause is over.
+    pub(super) fn needs_test(&self, now: Instant) -> bool {
+        self.is_silent() && !self.is_down(now)
+    }
+
     /// Records that another server was asked instead.
     pub(super) fn passed_over(&mut self) {
         self.latency *= FADING;

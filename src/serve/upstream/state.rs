@@ -82,6 +82,13 @@ impl Pool {
         both.map(state).collect()
     }
 
+    /// Whether a server is silent, and its pause is over.
+    fn has_untested(&self) -> bool {
+        let now = Instant::now();
+        let servers = self.lock();
+        servers.health.iter().any(|health| health.needs_test(now))
+    }
+
     /// Whether each server is silent, or late, or answers every query with an error.
     fn is_failing(&self) -> bool {
         let timeout = self.timeout();
@@ -99,6 +106,8 @@ impl Pool {
 /// Servers that are silent or answer with errors may do so for a few broken zones only. And while no client sends
 /// queries, nothing would show that a server works again. Therefore the servers are asked a test query that they always
 /// can answer: for the name servers of the root, which a resolver knows, or for the SOA record of a forwarded zone.
+///
+/// Without an outage, only servers that are silent are asked, after each of their pauses.
 #[derive(Debug, Default)]
 pub struct OutageWatch {
     is_out: bool,
@@ -113,9 +122,9 @@ impl OutageWatch {
         self.is_out && pool.is_failing()
     }
 
-    /// Whether the next check asks the servers the test query. If not, there is no outage.
+    /// Whether the next check asks servers the test query. If not, there is no outage.
     pub fn needs_test(&self, pool: &Pool) -> bool {
-        self.is_out || pool.is_failing()
+        self.is_out || pool.is_failing() || pool.has_untested()
     }
 
     /// Whether no server gives usable answers. Takes as long as a query, for which `test` is the key.
@@ -126,6 +135,7 @@ impl OutageWatch {
     pub async fn look(&mut self, pool: &Arc<Pool>, test: &Key) -> bool {
         let is_failing = pool.is_failing();
         if !self.is_out && !is_failing {
+            pool.test_silent(test);
             return false;
         }
         self.calm = if is_failing { 0 } else { self.calm + 1 };

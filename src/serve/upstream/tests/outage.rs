@@ -1,6 +1,7 @@
 //! The start and the end of an outage.
 
 use super::*;
+use crate::config::selection::{Selection, Strategy};
 use crate::serve::upstream::state::OutageWatch;
 
 #[tokio::test(start_paused = true)]
@@ -88,6 +89,64 @@ async fn a_server_that_leaves_some_queries_unanswered_is_asked_before_it_is_an_o
     let asked = script.asked.lock().expect("not poisoned").len();
     assert!(!watch.look(&pool, &Key::root_servers()).await);
     assert_eq!(script.asked.lock().expect("not poisoned").len(), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_strict_order_the_return_of_a_later_server_is_noticed_though_the_first_answers_all_queries()
+ {
+    // Three queries, three tries of each server for each.
+    let (pool, script) = pool(&[Does::Loses(18), Does::Loses(18)]);
+    pool.select(&Selection {
+        strategy: Strategy::Strict,
+        ..Selection::default()
+    });
+    for _ in 0..3 {
+        assert!(timed(&pool).await.0.is_err());
+    }
+    let unanswered = || {
+        pool.state()
+            .iter()
+            .map(|server| server.unanswered)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(unanswered(), [3, 3]);
+    let mut watch = OutageWatch::default();
+    assert!(!watch.look(&pool, &Key::root_servers()).await);
+    assert_eq!(unanswered(), [0, 3], "the first answers the test query");
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(timed(&pool).await.0, Ok(0));
+        assert!(!watch.look(&pool, &Key::root_servers()).await);
+    }
+    assert_eq!(unanswered(), [0, 0]);
+    assert!(!watch.needs_test(&pool));
+    let to_second = || {
+        let asked = script.asked.lock().expect("not poisoned");
+        asked.iter().filter(|(to, _)| *to == address(2)).count()
+    };
+    let asked = to_second();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!watch.look(&pool, &Key::root_servers()).await);
+    assert_eq!(to_second(), asked, "one test is enough");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_stays_away_is_tested_once_per_pause() {
+    let (pool, script) = pool(&[Does::Sleeps, Does::Says(0, 1)]);
+    for _ in 0..3 {
+        assert_eq!(timed(&pool).await.0, Ok(0));
+    }
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    script.asked.lock().expect("not poisoned").clear();
+    let mut watch = OutageWatch::default();
+    for _ in 0..600 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!watch.look(&pool, &Key::root_servers()).await);
+    }
+    let asked = script.asked.lock().expect("not poisoned");
+    assert!(asked.iter().all(|(to, _)| *to == address(1)));
+    assert!((10..30).contains(&asked.len()), "{}", asked.len());
+    assert!(pool.state()[0].unanswered > 10);
 }
 
 #[tokio::test(start_paused = true)]
