@@ -58,9 +58,10 @@ if [[ -z $dry ]]; then
   system=$(rustc -vV | sed -n 's/^host: //p')
   staged=$(mktemp -d)
   trap 'rm -rf "$staged"' EXIT
-  mkdir "$staged/$name"
-  cp -r "$target/dist/tapis" target/package/{man,completions} packaging/etc packaging/systemd docs \
-    README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT "$staged/$name/"
+  # Files of packaging/ are where the documentation has links to them.
+  mkdir -p "$staged/$name/packaging"
+  cp -r "$target/dist/tapis" target/package/{man,completions} docs README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT "$staged/$name/"
+  cp -r packaging/{etc,systemd,prometheus,grafana,logrotate} "$staged/$name/packaging/"
   pack "$staged" "$name" >"$out/$name-$system.tar.gz"
 fi
 

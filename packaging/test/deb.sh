@@ -44,9 +44,15 @@ until_answer blocked.example 0.0.0.0
 until_answer more.example 0.0.0.0
 [[ $(systemctl show --value --property MainPID tapis) == "$pid" ]] || fail "the reload restarted it"
 
-step "upgrade, which keeps the configuration and the state"
+step "upgrade to a later version, which keeps the configuration and the state"
+dpkg-deb -R "$package" later
+later=$(sed -n 's/^Version: //p' later/DEBIAN/control)+later
+sed -i "s/^Version: .*/Version: $later/" later/DEBIAN/control
+dpkg-deb -Zgzip -z1 -b later later.deb >/dev/null
+rm -r later
 generation=$(tapis status --json 2>/dev/null | python3 -c 'import json,sys; print(json.load(sys.stdin)["generation"])')
-upgrade_under_load dpkg -i "$package"
+upgrade_under_load dpkg -i later.deb
+[[ $(dpkg-query -W -f '${Version}' tapis) == "$later" ]] || fail "the later version is not installed"
 until_answer more.example 0.0.0.0
 until_answer free.example 192.0.2.1
 new=$(followed "$pid")

@@ -1,6 +1,7 @@
 //! The scripts of packages and releases that need no build.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -148,6 +149,88 @@ fn a_dry_run_makes_source_notes_bill_of_materials_and_checksums_and_twice_the_sa
         notes.contains("A verb.") && !notes.contains("Not yet."),
         "{notes}"
     );
+}
+
+/// A program of `packaging/` that only pretends to build.
+const BUILDS: &str = "\
+#!/bin/sh
+set -e
+mkdir -p target/dist target/package/man target/package/completions
+touch target/dist/tapis target/package/man/tapis.1 target/package/completions/tapis.bash target/$(basename $0).package
+echo target/$(basename $0).package
+";
+
+#[test]
+fn the_archive_of_the_program_has_the_files_that_its_documentation_links_to() {
+    let folder = repository(CHANGELOG);
+    let program = |path: &str| {
+        let path = folder.path().join(path);
+        fs::write(&path, BUILDS).expect("written");
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("set");
+    };
+    for file in ["packaging/build-deb.sh", "packaging/build-rpm.sh"] {
+        program(file);
+    }
+    let mut parts = vec!["docs", "README.md", "LICENSE-APACHE", "LICENSE-MIT"];
+    let of_packaging = ["etc", "systemd", "prometheus", "grafana", "logrotate"];
+    let of_packaging = of_packaging.map(|part| format!("packaging/{part}"));
+    parts.extend(of_packaging.iter().map(String::as_str));
+    for part in parts {
+        let copied = run(Command::new("cp")
+            .arg("-r")
+            .args([root().join(part), folder.path().join(part)]));
+        assert!(copied.status.success(), "{copied:?}");
+    }
+    for arguments in [&["add", "-A"][..], &["commit", "-qm", "more"]] {
+        let output = run(git(&folder).args(arguments));
+        assert!(output.status.success(), "{output:?}");
+    }
+    let output = run(Command::new(folder.path().join("packaging/release.sh"))
+        .arg("1.2.0")
+        .env_remove("CARGO_TARGET_DIR")
+        .current_dir(folder.path()));
+    assert!(output.status.success(), "{output:?}");
+    let out = folder.path().join("target/release-1.2.0");
+    let mut made = fs::read_dir(&out).expect("a folder");
+    let archive = made.find_map(|file| {
+        let name = file
+            .expect("a file")
+            .file_name()
+            .into_string()
+            .expect("UTF-8");
+        (name.ends_with("-gnu.tar.gz") || name.ends_with("-musl.tar.gz")).then_some(name)
+    });
+    let files = run(Command::new("tar")
+        .arg("-tzf")
+        .arg(out.join(archive.expect("an archive"))));
+    let files = String::from_utf8(files.stdout).expect("UTF-8");
+    let has = |file: &str| {
+        files
+            .lines()
+            .any(|line| line == format!("tapis-1.2.0/{file}"))
+    };
+    for file in [
+        "tapis",
+        "man/tapis.1",
+        "packaging/logrotate",
+        "packaging/etc/tapis.toml",
+    ] {
+        assert!(has(file), "{file}: {files}");
+    }
+    let mut links = 0;
+    for page in fs::read_dir(root().join("docs")).expect("a folder") {
+        let path = page.expect("a page").path();
+        if path.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text = fs::read_to_string(path).expect("readable");
+        for link in text.split("](../packaging/").skip(1) {
+            let (file, _) = link.split_once([')', '#']).expect("an end");
+            assert!(has(&format!("packaging/{file}")), "{file}: {files}");
+            links += 1;
+        }
+    }
+    assert!(links > 3, "{links}");
 }
 
 #[test]
