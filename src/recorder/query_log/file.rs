@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ pub(super) struct LogFile {
     most: Option<u64>,
     keep: u32,
     open: Option<Open>,
-    /// A line was written in part and could not be removed, so the next one begins with a line end.
+    /// What was last written to a pipe or a device ends within a line, which can't be found out there when it is opened again.
     is_torn: bool,
     failure: Option<Failure>,
     /// A rotation failed; the file grows meanwhile.
@@ -36,6 +36,8 @@ struct Open {
     size: u64,
     /// Identifies the file, if it is a regular one.
     identity: Option<(u64, u64)>,
+    /// It ends within a line, so the next one begins with a line end.
+    is_torn: bool,
 }
 
 /// Lines can't be written.
@@ -95,7 +97,8 @@ impl LogFile {
         }
     }
 
-    /// Closes it if its path leads to another file by now, or to none: another program rotated or removed it.
+    /// Closes it if its path leads to another file by now, or to none: another program rotated or removed it. Notices if
+    /// another program emptied it.
     pub(super) fn look(&mut self, now: Instant) {
         let is_due = self.looked.is_none_or(|before| now - before >= LOOK);
         let identity = self.open.as_ref().and_then(|open| open.identity);
@@ -104,8 +107,10 @@ impl LogFile {
         };
         self.looked = Some(now);
         let found = fs::metadata(&self.path).ok();
-        if found.map(|meta| (meta.dev(), meta.ino())) != Some(identity) {
-            self.close();
+        let found = found.filter(|meta| (meta.dev(), meta.ino()) == identity);
+        match (found, &mut self.open) {
+            (Some(meta), Some(open)) => open.size = open.size.min(meta.len()),
+            _ => self.close(),
         }
     }
 
@@ -151,14 +156,16 @@ impl LogFile {
         };
         let mut open = match self.open.take() {
             Some(open) => open,
-            None => open_file(&self.path)?,
+            None => {
+                let mut open = open_file(&self.path)?;
+                open.is_torn |= self.is_torn && open.identity.is_none();
+                open
+            }
         };
         if self.most.is_some_and(|most| is_full(&open, most)) {
             let rotated = rotate(&self.path, self.keep).and_then(|()| open_file(&self.path));
             match rotated {
-                Ok(next) => {
-                    (open, self.is_torn, self.unrotated) = (next, false, None);
-                }
+                Ok(next) => (open, self.unrotated) = (next, None),
                 Err(error) => {
                     self.errors += 1;
                     if self.unrotated.is_none() {
@@ -169,17 +176,50 @@ impl LogFile {
                 }
             }
         }
-        let end: &[u8] = if self.is_torn { b"\n" } else { b"" };
-        let written = open.file.write_all(end);
-        if let Err(error) = written.and_then(|()| open.file.write_all(lines)) {
-            // Some of the lines may be in the file.
-            let is_cut = open.identity.is_some() && open.file.set_len(open.size).is_ok();
-            self.is_torn |= !is_cut;
-            return Err(error);
-        }
-        self.is_torn = false;
-        open.size += (end.len() + lines.len()) as u64;
+        let appended = open.append(lines);
+        self.is_torn = open.is_torn;
+        appended?;
         self.open = Some(open);
+        Ok(())
+    }
+}
+
+impl Open {
+    /// Appends lines. After an error, no part of them is in the file, if it is a regular one: nobody can parse a part of a line.
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let end: &[u8] = if self.is_torn { b"\n" } else { b"" };
+        let mut written = 0;
+        let result = self
+            .write(end, &mut written)
+            .and_then(|()| self.write(lines, &mut written));
+        if result.is_err() && written > 0 {
+            self.is_torn = true;
+            if self.identity.is_some() {
+                // Its size may have changed meanwhile: another program may have emptied it. If this fails, the file is found
+                // to be torn when it is opened again.
+                let size = self.file.metadata().map(|meta| meta.len());
+                let _ = size.and_then(|size| self.file.set_len(size.saturating_sub(written)));
+            }
+        }
+        result?;
+        self.is_torn = false;
+        self.size += written;
+        Ok(())
+    }
+
+    /// Appends bytes, and counts those that are written before an error.
+    fn write(&mut self, mut bytes: &[u8], written: &mut u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    *written += count as u64;
+                    bytes = &bytes[count..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
 }
@@ -193,11 +233,22 @@ fn open_file(path: &Path) -> io::Result<Open> {
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
         .open(path)?;
     let meta = file.metadata()?;
+    let is_regular = meta.is_file();
     Ok(Open {
         file,
         size: meta.len(),
-        identity: meta.is_file().then(|| (meta.dev(), meta.ino())),
+        identity: is_regular.then(|| (meta.dev(), meta.ino())),
+        is_torn: is_regular && meta.len() > 0 && is_torn(path, meta.len() - 1),
     })
+}
+
+/// Whether a file, whose last byte is at `last`, ends within a line: a process that wrote it may have been killed, or the system
+/// may have stopped. False if it can't be read.
+fn is_torn(path: &Path, last: u64) -> bool {
+    let mut byte = [0];
+    let file = File::open(path);
+    let read = file.and_then(|file| file.read_exact_at(&mut byte, last));
+    read.is_ok() && byte != *b"\n"
 }
 
 /// Moves a file to its first rotated name, and those to the next ones. The oldest one is removed.
@@ -223,6 +274,8 @@ fn rotate(path: &Path, keep: u32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     struct Scene {
@@ -321,12 +374,62 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_ends_within_a_line_gets_a_line_end_first() {
+        let mut scene = Scene::new(None, 0);
+        let path = scene.folder.path().join("log");
+        fs::write(&path, "one\ntw").expect("written");
+        assert!(scene.write("three\n") && scene.write("four\n"));
+        assert_eq!(scene.text("log").as_deref(), Some("one\ntw\nthree\nfour\n"));
+        scene.file.close();
+        assert!(scene.write("five\n"));
+        let text = scene.text("log");
+        assert_eq!(text.as_deref(), Some("one\ntw\nthree\nfour\nfive\n"));
+    }
+
+    #[test]
+    fn a_file_that_another_program_emptied_is_rotated_when_it_is_large_again() {
+        let mut scene = Scene::new(Some(8), 1);
+        let path = scene.folder.path().join("log");
+        assert!(scene.write("seven..\n"));
+        let file = File::options().write(true).open(&path);
+        file.and_then(|file| file.set_len(0)).expect("emptied");
+        scene.file.look(scene.now);
+        assert!(scene.write("one\n") && scene.write("two\n"));
+        assert_eq!(scene.text("log").as_deref(), Some("one\ntwo\n"));
+        assert_eq!(scene.text("log.1"), None);
+    }
+
+    #[test]
+    fn a_line_of_which_a_pipe_took_only_a_part_is_ended_before_the_next_one() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let mut scene = Scene::new(None, 0);
+        let path = scene.folder.path().join("log");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("made");
+        let mut reader = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&path)
+            .expect("opened");
+        let long = "l".repeat(4 << 20) + "\n";
+        assert!(!scene.write(&long));
+        let mut read = Vec::new();
+        // The writer has closed it.
+        reader.read_to_end(&mut read).expect("read to the end");
+        assert!(!read.is_empty() && read.len() < long.len());
+        scene.now += RETRY;
+        assert!(scene.write("next\n") && scene.write("last\n"));
+        read.clear();
+        let error = reader.read_to_end(&mut read).expect_err("it is open");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(read, b"\nnext\nlast\n");
+    }
+
+    #[test]
     fn a_full_disk_costs_whole_lines() {
         let mut scene = Scene::new(Some(1), 3);
         scene.file = LogFile::new("/dev/full".into(), Some(1), 3);
         assert!(!scene.write("one\n"));
         let problem = scene.file.problem().expect("a problem");
         assert!(problem.contains("No space left"), "{problem}");
-        assert!(scene.file.is_torn, "what is in it is unknown");
     }
 }

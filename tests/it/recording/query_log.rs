@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 
 use crate::support::client::{self, Stream, query, until};
-use crate::support::server::{Server, list, preamble, text};
+use crate::support::server::{Server, folder, list, preamble, text};
 use crate::support::upstream::{Upstream, address_of, alias, answer, name};
 
 /// Answers aliases of `tracker.example` for `alias.example`, and addresses for all other names but `fails.example`.
@@ -50,6 +52,15 @@ fn lines(server: &Server, file: &str, count: usize) -> Vec<Value> {
     let lines: Vec<_> = read.lines().map(line).collect();
     assert_eq!(lines.len(), count, "{read}");
     lines
+}
+
+/// The text of the log once it has `count` lines.
+fn text_of(server: &Server, count: usize) -> String {
+    let read = || fs::read_to_string(server.path("queries.jsonl")).unwrap_or_default();
+    until("the lines", || {
+        read().lines().count() >= count && read().ends_with('\n')
+    });
+    read()
 }
 
 fn figure(server: &Server, key: &str) -> u64 {
@@ -239,6 +250,81 @@ fn a_log_that_cannot_be_written_is_an_alarm_and_queries_are_answered() {
             .is_ok_and(|meta| meta.len() > 0)
     });
     server.assert_well();
+}
+
+#[test]
+fn a_full_disk_costs_whole_lines_which_are_counted_and_all_others_are_whole() {
+    let upstream = upstream();
+    let folder = folder(
+        &config(&upstream, "sample = 1"),
+        &[("ads", "ads.example\n")],
+    );
+    // The system sends a signal as well, whose default action ends the process.
+    let mut command = Command::new("sh");
+    let run = "trap '' XFSZ; exec \"$0\" serve --config tapis.toml";
+    command
+        .args(["-c", run, env!("CARGO_BIN_EXE_tapis")])
+        .current_dir(folder.path());
+    let server = Server::run(command, folder);
+    ask(&server, "a.example");
+    let line = text_of(&server, 1).len() as u64;
+    let process = i32::try_from(server.id()).ok().and_then(Pid::from_raw);
+    let room = |bytes: Option<u64>| {
+        let limit = prlimit(
+            process,
+            Resource::Fsize,
+            Rlimit {
+                current: bytes,
+                maximum: None,
+            },
+        );
+        limit.expect("changed");
+    };
+    // One more line, and a part of the next one, whatever their length is.
+    room(Some(line * 5 / 2));
+    let mut asked = 1;
+    until("a line is lost", || {
+        ask(&server, "b.example");
+        asked += 1;
+        figure(&server, "lost") > 0
+    });
+    let alarms = server.status()["alarms"].to_string();
+    assert!(
+        alarms.contains("can't be written: File too large"),
+        "{alarms}"
+    );
+    let full = text_of(&server, 1);
+    assert!(full.ends_with('\n'), "{full}");
+    room(None);
+    until("it is written again", || {
+        ask(&server, "c.example");
+        asked += 1;
+        fs::read_to_string(server.path("queries.jsonl"))
+            .is_ok_and(|text| text.contains("c.example"))
+    });
+    until("all are counted", || {
+        figure(&server, "recorded") + figure(&server, "lost") == asked
+    });
+    let recorded = figure(&server, "recorded");
+    lines(
+        &server,
+        "queries.jsonl",
+        usize::try_from(recorded).expect("few"),
+    );
+    server.assert_well();
+}
+
+#[test]
+fn a_line_that_a_killed_process_left_in_part_does_not_spoil_the_next_one() {
+    let upstream = upstream();
+    let files = [("ads", ""), ("queries.jsonl", "{\"time\":\"2026-")];
+    let server = Server::start(&config(&upstream, ""), &files);
+    ask(&server, "a.example");
+    let text = text_of(&server, 2);
+    let (torn, line) = text.split_once('\n').expect("two lines");
+    assert_eq!(torn, files[1].1);
+    let line: Value = serde_json::from_str(line).expect("JSON");
+    assert_eq!(line["qname"], "a.example");
 }
 
 #[test]
