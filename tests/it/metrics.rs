@@ -4,6 +4,7 @@ mod abuse;
 mod complete;
 mod prometheus;
 mod shipped;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,11 +1,13 @@
 //! Upstream servers that are given by name, with a running server.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use hickory_proto::rr::RecordType;
 
+use crate::metrics::page;
 use crate::support::client::{addresses, ask, until};
 use crate::support::dot::TlsUpstream;
 use crate::support::server::{Server, folder, list, preamble, refused, text};
@@ -179,4 +181,27 @@ fn a_name_that_leads_to_this_server_itself_is_left_out() {
     let alarms = server.status()["alarms"].to_string();
     assert!(alarms.contains("is this server itself"), "{alarms}");
     ask(server.address, "www.example", RecordType::A);
+}
+
+#[test]
+fn servers_with_the_same_address_have_different_samples_among_the_metrics() {
+    let (resolver, (bootstrap, _)) = (Upstream::plain(), bootstrap(1));
+    let config = config(resolver.address, bootstrap.address)
+        .replace("[\"resolver.", "[\"tls://other.example:PORT\", \"resolver.")
+        .replace("PORT", &resolver.address.port().to_string());
+    let config = config + "[metrics]\nlisten = [\"127.0.0.1:0\"]\n";
+    let server = Server::start(&config, &[("ads", "blocked.example\n")]);
+    assert_eq!(upstreams(&server), ["127.0.0.1", "127.0.0.1"]);
+    assert_eq!(addresses(server.address, "www.example"), ["192.0.2.1"]);
+    let page = page(&server);
+    let second = format!(
+        "tapis_upstream_timeouts_total{{server=\"{}#2\",zone=\"\"}} ",
+        resolver.address
+    );
+    assert!(page.contains(&second), "{page}");
+    let mut samples = BTreeSet::new();
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let (sample, _) = line.rsplit_once(' ').expect("a value");
+        assert!(samples.insert(sample), "{sample} is there twice");
+    }
 }

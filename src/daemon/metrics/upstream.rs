@@ -1,64 +1,74 @@
 //! Metrics of the upstream servers.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 
 use prometheus_client::registry::Unit;
 
 use super::families::Writer;
-use super::plane::{PlaneState, ServerFigures};
+use super::plane::PlaneState;
 use crate::serve::upstream::exchange::Transport;
 use crate::serve::upstream::state::ServerState;
 use crate::serve::upstream::traffic::TrafficCounts;
 use crate::stats::{Count, LATENCY_BOUNDS};
 
 /// The server, and the forwarded zone that it is asked for.
-fn labels(of: &ServerFigures) -> [(&'static str, String); 2] {
-    [
-        ("server", of.state.address.to_string()),
-        ("zone", of.zone.clone()),
-    ]
+type Labels = [(&'static str, String); 2];
+
+/// The labels of servers, of which the zones and the addresses are given. Servers of a zone may have the same address if they
+/// are given by different names. Each further one then has its number in the label: Prometheus rejects samples with equal labels.
+fn labels<'s>(servers: impl Iterator<Item = (&'s str, SocketAddr)>) -> Vec<Labels> {
+    let mut seen = HashMap::<_, u32>::new();
+    let label = |(zone, address): (&'s str, SocketAddr)| {
+        let number = seen.entry((zone, address)).or_default();
+        *number += 1;
+        let server = match number {
+            1 => address.to_string(),
+            number => format!("{address}#{number}"),
+        };
+        [("server", server), ("zone", zone.to_owned())]
+    };
+    servers.map(label).collect()
 }
 
 pub(super) fn write(plane: &PlaneState, writer: &mut Writer<'_>) -> fmt::Result {
-    let servers = || plane.servers.iter();
-    let each =
-        |value: fn(&ServerState) -> f64| servers().map(move |of| (labels(of), value(&of.state)));
+    let all = plane.servers.iter();
+    let labels = labels(all.map(|of| (&*of.zone, of.state.address)));
+    let servers = || {
+        let states = plane.servers.iter().map(|of| &of.state);
+        labels.iter().cloned().zip(states)
+    };
+    let each = |value: fn(&ServerState) -> Option<f64>| {
+        servers().filter_map(move |(labels, state)| Some((labels, value(state)?)))
+    };
     writer.gauges(
         "upstream_down",
         "Whether a server is not asked for a while because it does not answer.",
         None,
-        each(|state| f64::from(u8::from(state.down))),
+        each(|state| Some(f64::from(u8::from(state.down)))),
     )?;
     writer.gauges(
         "upstream_unanswered",
         "The number of the last queries in a row that a server did not answer.",
         None,
-        each(|state| state.unanswered.into()),
+        each(|state| Some(state.unanswered.into())),
     )?;
-    let latency = servers().filter_map(|of| {
-        let latency = of.state.latency?;
-        Some((labels(of), latency.as_secs_f64()))
-    });
     writer.gauges(
         "upstream_smoothed_latency",
         "The smoothed response time of a server, without those of queries repeated by TCP.",
         Some(Unit::Seconds),
-        latency,
+        each(|state| Some(state.latency?.as_secs_f64())),
     )?;
-    let ends = servers().filter_map(|of| {
-        let end = of.state.certificate_end?;
-        Some((labels(of), end.as_second() as f64))
-    });
     writer.gauges(
         "upstream_certificate_not_after_timestamp",
         "When the certificate of a server ends, as of the last TLS handshake, since the epoch.",
         Some(Unit::Seconds),
-        ends,
+        each(|state| Some(state.certificate_end?.as_second() as f64)),
     )?;
-    let failures = servers().flat_map(|of| {
-        let [server, zone] = labels(of);
-        let referrals = ("referral", of.state.referrals);
-        let failures = of.state.failures.total.iter().copied();
+    let failures = servers().flat_map(|([server, zone], state)| {
+        let referrals = ("referral", state.referrals);
+        let failures = state.failures.total.iter().copied();
         let failures = failures.chain([referrals]).filter(|(_, count)| *count > 0);
         failures.map(move |(kind, count)| {
             (
@@ -73,13 +83,13 @@ pub(super) fn write(plane: &PlaneState, writer: &mut Writer<'_>) -> fmt::Result 
         None,
         failures,
     )?;
-    let latency = servers().map(|of| {
+    let latency = servers().map(|(labels, state)| {
         let TrafficCounts {
             latency,
             latency_sum,
             ..
-        } = of.state.traffic;
-        (labels(of), latency, latency_sum.as_secs_f64())
+        } = state.traffic;
+        (labels, latency, latency_sum.as_secs_f64())
     });
     writer.histograms(
         (
@@ -90,15 +100,15 @@ pub(super) fn write(plane: &PlaneState, writer: &mut Writer<'_>) -> fmt::Result 
         &LATENCY_BOUNDS.map(|milliseconds| milliseconds / 1e3),
         latency,
     )?;
-    let sent = servers().flat_map(|of| {
-        let over = match of.state.transport {
+    let sent = servers().flat_map(|([server, zone], state)| {
+        let over = match state.transport {
             Transport::Udp => Transport::Tcp,
             encrypted => encrypted,
         };
-        let sent = ["udp", over.name()].into_iter().zip(of.state.traffic.sent);
-        sent.map(|(transport, sent)| {
-            let [server, zone] = labels(of);
-            ([server, zone, ("transport", transport.to_owned())], sent)
+        let sent = ["udp", over.name()].into_iter().zip(state.traffic.sent);
+        sent.map(move |(transport, sent)| {
+            let transport = ("transport", transport.to_owned());
+            ([server.clone(), zone.clone(), transport], sent)
         })
     });
     writer.counters(
@@ -107,14 +117,14 @@ pub(super) fn write(plane: &PlaneState, writer: &mut Writer<'_>) -> fmt::Result 
         None,
         sent,
     )?;
-    let timeouts = servers().map(|of| (labels(of), of.state.traffic.timeouts));
+    let timeouts = servers().map(|(labels, state)| (labels, state.traffic.timeouts));
     writer.counters(
         "upstream_timeouts",
         "Queries that a server did not answer in time, or that could not be sent to it.",
         None,
         timeouts,
     )?;
-    let blocks = servers().map(|of| (labels(of), of.state.blocks.total));
+    let blocks = servers().map(|(labels, state)| (labels, state.blocks.total));
     writer.counters(
         "upstream_blocks",
         "Answers by which a server blocked a name.",
@@ -154,4 +164,34 @@ pub(super) fn write(plane: &PlaneState, writer: &mut Writer<'_>) -> fmt::Result 
         None,
         plane.by("kind", &unexpected),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_of_a_zone_with_the_same_address_have_different_labels() {
+        let [address, other] = ["192.0.2.1:853", "192.0.2.2:853"];
+        let servers = [
+            ("", address),
+            ("", address),
+            ("a", address),
+            ("", other),
+            ("", address),
+        ];
+        let servers = servers.map(|(zone, address)| (zone, address.parse().expect("an address")));
+        let labels = labels(servers.into_iter());
+        let texts = labels
+            .iter()
+            .map(|[(_, server), (_, zone)]| format!("{server} {zone}"));
+        let expected = [
+            "192.0.2.1:853 ",
+            "192.0.2.1:853#2 ",
+            "192.0.2.1:853 a",
+            "192.0.2.2:853 ",
+            "192.0.2.1:853#3 ",
+        ];
+        assert_eq!(texts.collect::<Vec<_>>(), expected);
+    }
 }
