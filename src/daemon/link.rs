@@ -8,10 +8,13 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::{set_socket_passcred, socket_peercred};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::inherited::Described;
@@ -44,6 +47,16 @@ pub enum LinkError {
         path: PathBuf,
         /// The user of the server.
         user: u32,
+    },
+    /// The running process is not the one that it says it is.
+    #[error("the server at {path} says that it is process {named}, but process {sender} sent that, so its sockets are not used; if it runs in a container, start this process in the same one, or restart the server", path = .path.shown())]
+    Impostor {
+        /// The control socket.
+        path: PathBuf,
+        /// The process that it says it is.
+        named: u32,
+        /// The process that sent this, according to the system; 0 if this process can't see it.
+        sender: u32,
     },
     /// The running process ends, before it has parked.
     #[error("the running server is stopping")]
@@ -108,6 +121,16 @@ pub(super) enum Message {
     End,
 }
 
+/// A message as it arrived.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) message: Message,
+    /// The descriptor that came with it.
+    pub(super) file: Option<OwnedFd>,
+    /// The process that sent it, according to the system, after [`Link::ask_for_senders`].
+    pub(super) sender: Option<Pid>,
+}
+
 /// One end of the link.
 #[derive(Debug)]
 pub(super) struct Link(UnixStream);
@@ -130,17 +153,24 @@ impl Link {
     }
 
     /// The process at the other end.
-    pub(super) fn peer(&self) -> io::Result<rustix::process::Pid> {
-        Ok(rustix::net::sockopt::socket_peercred(&self.0)?.pid)
+    ///
+    /// If the other process listened for the connection, this is the one that began to listen on its socket, and may have
+    /// ended long ago: a service manager, or a server before it.
+    pub(super) fn peer(&self) -> io::Result<Pid> {
+        Ok(socket_peercred(&self.0)?.pid)
     }
 
-    /// Whether the other process has closed the link. Unread messages stay.
+    /// Makes the system add its sender to each message that is sent from now on to this end of the stream of a link.
+    pub(super) fn ask_for_senders(stream: &UnixStream) -> io::Result<()> {
+        Ok(set_socket_passcred(stream, true)?)
+    }
+
+    /// Whether the other process has closed the link, even if messages of it are unread.
     pub(super) fn has_ended(&self) -> bool {
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        match recv(&self.0, &mut [0_u8], flags) {
-            Ok((read, _)) => read == 0,
-            Err(error) => error != rustix::io::Errno::AGAIN && error != rustix::io::Errno::INTR,
-        }
+        let mut polled = [PollFd::new(&self.0, PollFlags::RDHUP)];
+        let at_once = Timespec::default();
+        // An error of the call says nothing about the link, whose end is then found by reading.
+        poll(&mut polled, Some(&at_once)).is_ok_and(|ready| ready > 0)
     }
 
     /// Sends a message, with a descriptor.
@@ -181,11 +211,18 @@ impl Link {
 
     /// The next message, with its descriptor; `None` if the other process has closed the link, which includes its death.
     pub(super) fn receive(&self) -> Result<Option<(Message, Option<OwnedFd>)>, LinkError> {
-        let (mut line, mut file) = (Vec::new(), None);
+        let received = self.receive_all()?;
+        Ok(received.map(|received| (received.message, received.file)))
+    }
+
+    /// The same with the sender.
+    pub(super) fn receive_all(&self) -> Result<Option<Received>, LinkError> {
+        let (mut line, mut file, mut sender) = (Vec::new(), None, None);
         loop {
             // One byte at a time, so that the descriptor of the next message stays in the socket.
             let mut byte = [0];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut space =
+                [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let received = recvmsg(
                 &self.0,
@@ -200,8 +237,12 @@ impl Link {
                 received => received.map_err(io::Error::from)?,
             };
             for message in control.drain() {
-                if let RecvAncillaryMessage::ScmRights(files) = message {
-                    file = files.last().or(file);
+                match message {
+                    RecvAncillaryMessage::ScmRights(files) => file = files.last().or(file),
+                    RecvAncillaryMessage::ScmCredentials(credentials) => {
+                        sender = Some(credentials.pid);
+                    }
+                    _ => {}
                 }
             }
             match (received.bytes, byte[0]) {
@@ -212,7 +253,11 @@ impl Link {
             }
         }
         let message = serde_json::from_slice(&line).map_err(|_| LinkError::Strange)?;
-        Ok(Some((message, file)))
+        Ok(Some(Received {
+            message,
+            file,
+            sender,
+        }))
     }
 }
 
@@ -251,6 +296,20 @@ mod tests {
             assert!(matches!(message, Message::Well) && file.is_none());
         }
         assert!(other.receive().expect("no error").is_none(), "the end");
+    }
+
+    #[test]
+    fn a_message_comes_with_its_sender_and_the_end_is_noticed_before_it_is_read() {
+        let (one, other) = UnixStream::pair().expect("a pair");
+        Link::ask_for_senders(&other).expect("set");
+        let (one, other) = (Link::new(one), Link::new(other));
+        one.send(&Message::Well, None).expect("sent");
+        assert!(!other.has_ended());
+        drop(one);
+        assert!(other.has_ended());
+        let received = other.receive_all().expect("no error").expect("a message");
+        assert!(matches!(received.message, Message::Well));
+        assert_eq!(received.sender, Some(rustix::process::getpid()));
     }
 
     #[test]

@@ -194,7 +194,7 @@ pub fn run(config: Config, takes_over: bool, launcher: Launcher) -> Result<(), D
         .forwards
         .replace(&config, &forwards, Former::Go, &cache);
     let warm = warm.map(|mut warm| {
-        let answers = warm.fill(&cache);
+        let answers = warm.fill(&cache, &upstreams.forwards.pools.forwarding());
         tracing::info!(answers, "got answers for the cache from the other process");
         warm.clock
     });

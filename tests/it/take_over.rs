@@ -1,6 +1,7 @@
 //! A new process takes over from a running one: no query is lost, and whichever process dies, one serves.
 
 mod deaths;
+mod leaving;
 mod recording;
 mod upgrade;
 
@@ -243,9 +244,9 @@ fn messages_of_another_program_end_its_take_over() {
         .expect("sent");
     let mut rest = String::new();
     // It gets sockets, which this test ignores, and the reason.
-    stream.shutdown(std::net::Shutdown::Write).expect("shut");
     stream.read_to_string(&mut rest).expect("text");
-    assert!(rest.contains("abort"), "{rest}");
+    let reason = "something else than a message of a take-over";
+    assert!(rest.contains("abort") && rest.contains(reason), "{rest}");
     assert!(is_blocked(server.address, "blocked.example"));
     server.assert_well();
 }
@@ -311,16 +312,46 @@ fn sockets_of_another_users_server_are_not_used_if_anybody_could_have_made_its_c
     );
 }
 
-#[test]
-fn popular_answers_are_in_the_cache_of_the_new_process() {
-    let upstream = Upstream::start(|asked| {
-        let mut answer = address_of(asked, [192, 0, 2, 1]);
+/// A server that answers each name with the address `192.0.2.N`, for an hour.
+fn lasting(last: u8) -> Upstream {
+    Upstream::start(move |asked| {
+        let mut answer = address_of(asked, [192, 0, 2, last]);
         answer
             .answers
             .iter_mut()
             .for_each(|record| record.ttl = 3600);
         Some(answer)
-    });
+    })
+}
+
+#[test]
+fn answers_about_forwarded_zones_are_in_the_cache_of_the_new_process_if_it_asks_the_same_servers() {
+    let [upstream, corp, lab, other] = [1, 2, 3, 4].map(lasting);
+    let forward = |zone: &str, server: &Upstream| {
+        let server = server.address;
+        format!("[[forward]]\nzone = \"{zone}\"\nservers = [\"{server}\"]\n")
+    };
+    let config = |corp: &Upstream, lab: &Upstream| {
+        let forwards = forward("corp.example", corp) + &forward("lab.example", lab);
+        preamble(upstream.address) + &forwards + &sections()
+    };
+    let folder = folder(&config(&corp, &lab), &[("l", "blocked.example\n")]);
+    let mut old = Server::start_in(folder);
+    let folder = old.folder.path().to_owned();
+    let names = ["www.example", "www.corp.example", "www.lab.example"];
+    let all = |server: &Server| names.map(|name| addresses(server.address, name).concat());
+    assert_eq!(all(&old), ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    std::fs::write(folder.join("tapis.toml"), config(&corp, &other)).expect("written");
+    let new = take_over(&folder);
+    assert_eq!(old.wait(), Some(0));
+    assert_eq!(all(&new), ["192.0.2.1", "192.0.2.2", "192.0.2.4"]);
+    let asked = [&upstream, &corp, &lab, &other].map(|it| it.asked().len());
+    assert_eq!(asked, [1; 4], "each was asked once");
+}
+
+#[test]
+fn popular_answers_are_in_the_cache_of_the_new_process() {
+    let upstream = lasting(1);
     let mut old = server(&upstream);
     let folder = old.folder.path().to_owned();
     let names = ["one.example", "two.example"];

@@ -3,7 +3,9 @@
 //! The new process connects to the control socket of the running one, checks which user runs it, and turns the
 //! connection into a link by an HTTP upgrade ([`PROTOCOL`](crate::control::admin::successor::PROTOCOL)). The running
 //! process checks that the new one belongs to its own user or to root. On the link, each message is a line of JSON;
-//! file descriptors come with it (`SCM_RIGHTS`).
+//! file descriptors come with it (`SCM_RIGHTS`). Each process may have to wait for the end of the other one, and to kill it. The
+//! running one gets the number of the new one from the system (`SO_PEERCRED`); the new one compares the number in `Offer` with
+//! that of the sender (`SCM_CREDENTIALS`). Both then use a descriptor of the process, as a number may be used again.
 //!
 //! ```text
 //!   running process                                     new process

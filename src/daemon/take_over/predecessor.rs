@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{mpsc, oneshot};
 
@@ -275,7 +276,14 @@ impl Handover {
 
 /// The process at the other end of the link.
 fn open_process(link: &Link) -> Result<OwnedFd, LinkError> {
-    let process = pidfd_open(link.peer()?, PidfdFlags::empty()).map_err(io::Error::from)?;
+    let process = pidfd_open(link.peer()?, PidfdFlags::empty()).map_err(|error| match error {
+        Errno::SRCH => LinkError::ended(),
+        Errno::INVAL => LinkError::Refused(
+            "it can't see the new process, which runs in another container; start that in the container of the server"
+                .to_owned(),
+        ),
+        error => io::Error::from(error).into(),
+    })?;
     // If it had ended before, its number could have been another process's already.
     match link.has_ended() {
         true => Err(LinkError::ended()),

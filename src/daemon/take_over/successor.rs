@@ -196,6 +196,7 @@ fn receive_sockets(
             user,
         });
     }
+    Link::ask_for_senders(&stream)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let request = format!(
         "POST {PATH} HTTP/1.1\r\nhost: tapis\r\nconnection: upgrade\r\nupgrade: {PROTOCOL}\r\ncontent-length: 0\r\n\r\n"
@@ -206,29 +207,48 @@ fn receive_sockets(
         return Ok(None);
     }
     let link = Link::new(stream);
-    loop {
-        match link.receive()? {
-            Some((Message::Socket(described), Some(file))) => inherited
-                .add(file, Some(described))
-                .map_err(LinkError::Refused)?,
-            Some((Message::Offer { process, version }, None)) => {
-                tracing::info!(process, version, socket = %path.shown(), "taking over");
-                inherited.process = Some(process);
-                let number = i32::try_from(process).ok().and_then(Pid::from_raw);
-                let opened = number.map(|number| pidfd_open(number, PidfdFlags::empty()));
-                // The link is open, so the number is still that of the process.
-                return match opened {
-                    Some(Ok(process)) => Ok(Some((link, process))),
-                    Some(Err(rustix::io::Errno::SRCH)) => Ok(None),
-                    Some(Err(error)) => Err(io::Error::from(error).into()),
-                    None => Err(LinkError::Strange),
-                };
+    while let Some(received) = link.receive_all()? {
+        match received.message {
+            Message::Socket(described) => {
+                let file = received.file.ok_or(LinkError::Strange)?;
+                let added = inherited.add(file, Some(described));
+                added.map_err(LinkError::Refused)?;
             }
-            Some((Message::Abort { reason }, _)) => return Err(LinkError::Refused(reason)),
-            Some(_) => return Err(LinkError::Strange),
-            None => return Ok(None),
+            Message::Offer { process, version } if received.file.is_none() => {
+                // This process may wait for the end of the other one, and may kill it, so its number must be right.
+                let sender = received
+                    .sender
+                    .map_or(0, |sender| sender.as_raw_pid().unsigned_abs());
+                if sender != process {
+                    return Err(LinkError::Impostor {
+                        path: path.to_owned(),
+                        named: process,
+                        sender,
+                    });
+                }
+                if let Some(process) = open_process(&link, received.sender)? {
+                    tracing::info!(process = sender, version, socket = %path.shown(), "taking over");
+                    inherited.process = Some(sender);
+                    return Ok(Some((link, process)));
+                }
+                // It has closed the link: the next message is the reason, or the end.
+            }
+            Message::Abort { reason } => return Err(LinkError::Refused(reason)),
+            _ => return Err(LinkError::Strange),
         }
     }
+    Ok(None)
+}
+
+/// Opens the process that sent a message; `None` if it has ended.
+fn open_process(link: &Link, sender: Option<Pid>) -> Result<Option<OwnedFd>, LinkError> {
+    let sender = sender.ok_or(LinkError::Strange)?;
+    let process = match pidfd_open(sender, PidfdFlags::empty()) {
+        Err(rustix::io::Errno::SRCH) => return Ok(None),
+        process => process.map_err(io::Error::from)?,
+    };
+    // If it had ended before, its number could have been another process's already.
+    Ok((!link.has_ended()).then_some(process))
 }
 
 /// Reads the head of the answer to the request, and nothing behind it. False if the server has ended.

@@ -5,18 +5,16 @@ use std::sync::Arc;
 
 use super::Cache;
 use super::entry::{Entry, Key};
-use crate::serve::routes::PoolId;
 use crate::wire::Rcode;
 
 impl Cache {
-    /// At most `most` answers of the default pool that are within their TTL, with their keys: those that were used first, and
-    /// of equals, those that last longest. Answers that upstream blocks, and those of which only a part is used, are left
-    /// out. Takes as long as a flush.
+    /// At most `most` answers that are within their TTL, with their keys: those that were used first, and of equals, those that
+    /// last longest. Answers that upstream blocks, and those of which only a part is used, are left out. Takes as long as a
+    /// flush.
     pub fn popular(&self, most: usize, now: u32) -> Vec<(Key, Arc<Entry>)> {
         let is_wanted = |entry: &Entry| {
             let rcodes = [Rcode::NoError as u16, Rcode::NxDomain as u16];
             entry.is_fresh(now)
-                && entry.pool == PoolId::DEFAULT
                 && entry.handoff.is_none()
                 && rcodes.contains(&entry.answer.rcode())
                 && entry.answer.upstream_block().is_none()

@@ -179,6 +179,38 @@ fn sigterm_ends_a_process_that_waits_for_the_running_one_to_park() {
 }
 
 #[test]
+fn a_running_process_that_gives_the_number_of_another_process_is_refused_and_that_one_goes_on() {
+    let upstream = Upstream::plain();
+    let (folder, listener) = impostor(&upstream);
+    let mut foreign = Command::new("sleep").arg("600").spawn().expect("started");
+    let new = std::thread::spawn(move || {
+        let output = successor(folder.path()).output();
+        (output.expect("it ran"), folder)
+    });
+    let (mut stream, _) = listener.accept().expect("a connection");
+    while asked_line(&mut stream) != "\r\n" {}
+    let offer = format!(
+        "{{\"offer\":{{\"process\":{},\"version\":\"0\"}}}}\n",
+        foreign.id()
+    );
+    stream.write_all(ACCEPTED).expect("sent");
+    stream.write_all(offer.as_bytes()).expect("sent");
+    let mut rest = String::new();
+    // Unless it has ended, it goes on with the take-over.
+    stream.read_to_string(&mut rest).expect("text");
+    assert_eq!(rest, "");
+    let (output, _folder) = new.join().expect("no panic");
+    let report = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    let (named, sender) = (foreign.id(), std::process::id());
+    let reason = format!("says that it is process {named}, but process {sender} sent that");
+    assert!(report.contains(&reason), "{report}");
+    assert_eq!(foreign.try_wait().expect("a child"), None, "it runs");
+    foreign.kill().expect("killed");
+    foreign.wait().expect("ended");
+}
+
+#[test]
 fn a_running_process_that_ends_before_it_has_passed_its_sockets_is_replaced() {
     let upstream = Upstream::plain();
     for answer in [&b""[..], ACCEPTED] {
