@@ -236,9 +236,9 @@ fn another_version_and_a_second_take_over_at_a_time_are_refused_with_the_reason(
 #[test]
 fn messages_of_another_program_end_its_take_over() {
     let upstream = Upstream::plain();
-    let server = server(&upstream);
-    let folder = server.folder.path();
-    let (_, mut stream) = asked(folder, "tapis-take-over/1");
+    let mut server = server(&upstream);
+    let folder = server.folder.path().to_owned();
+    let (_, mut stream) = asked(&folder, "tapis-take-over/1");
     stream
         .write_all(b"{\"serving\":{\"has_control\":true}}\n")
         .expect("sent");
@@ -249,6 +249,10 @@ fn messages_of_another_program_end_its_take_over() {
     assert!(rest.contains("abort") && rest.contains(reason), "{rest}");
     assert!(is_blocked(server.address, "blocked.example"));
     server.assert_well();
+    // The other process has no part in the control socket any more.
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0), "{}", server.log());
+    assert!(!folder.join("control.sock").exists());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -309,4 +310,42 @@ fn thirty_kills_at_random_moments_always_leave_one_process_that_serves_all_that_
     }
     assert!(killed.iter().all(|of_one| *of_one > 5), "{killed:?}");
     drop(first);
+}
+
+/// A new process that breaks the order of messages once the running one has parked, and does not end.
+const STUBBORN: &str = r#"
+import socket, time
+link = socket.socket(socket.AF_UNIX)
+link.connect("control.sock")
+link.sendall(b"POST /take-over HTTP/1.1\r\nhost: tapis\r\nconnection: upgrade\r\n"
+             b"upgrade: tapis-take-over/1\r\ncontent-length: 0\r\n\r\n")
+received = b""
+for awaited, answer in [(b'"offer"', b'{"prepared":{"version":"0"}}\n'), (b'"parked"', b'"well"\n')]:
+    while awaited not in received:
+        received += link.recv(4096)
+    link.sendall(answer)
+time.sleep(300)
+"#;
+
+#[test]
+#[ignore = "needs python3 and waits for ten seconds; CI runs it"]
+fn a_new_process_that_does_not_end_is_killed_before_the_running_one_changes_anything_again() {
+    let upstream = Upstream::plain();
+    let server = server(&upstream);
+    let folder = server.folder.path();
+    let mut stubborn = Command::new("python3")
+        .args(["-c", STUBBORN])
+        .current_dir(folder)
+        .spawn()
+        .expect("python3 runs");
+    let mut ended = None;
+    until("its end", || {
+        ended = stubborn.try_wait().expect("a child");
+        ended.is_some()
+    });
+    let signal = ended.and_then(|ended| ended.signal());
+    assert_eq!(signal, Some(9), "{}", server.log());
+    server.logged("the new process does not end: it is killed");
+    server.logged("something else than a message of a take-over");
+    assert_serves(&server, folder, "after.example");
 }
