@@ -183,7 +183,7 @@ fn sigterm_ends_a_process_that_waits_for_the_running_one_to_park() {
 fn a_running_process_that_gives_the_number_of_another_process_is_refused_and_that_one_goes_on() {
     let upstream = Upstream::plain();
     let (folder, listener) = impostor(&upstream);
-    let mut foreign = Command::new("sleep").arg("600").spawn().expect("started");
+    let mut foreign = Command::new("sleep").arg("100").spawn().expect("started");
     let new = std::thread::spawn(move || {
         let output = successor(folder.path()).output();
         (output.expect("it ran"), folder)
@@ -338,13 +338,11 @@ fn a_new_process_that_does_not_end_is_killed_before_the_running_one_changes_anyt
         .current_dir(folder)
         .spawn()
         .expect("python3 runs");
-    let mut ended = None;
     until("its end", || {
-        ended = stubborn.try_wait().expect("a child");
-        ended.is_some()
+        stubborn.try_wait().expect("a child").is_some()
     });
-    let signal = ended.and_then(|ended| ended.signal());
-    assert_eq!(signal, Some(9), "{}", server.log());
+    let ended = stubborn.wait().expect("a child");
+    assert_eq!(ended.signal(), Some(9), "{}", server.log());
     server.logged("the new process does not end: it is killed");
     server.logged("something else than a message of a take-over");
     assert_serves(&server, folder, "after.example");
