@@ -12,7 +12,7 @@ use super::{feed, list_summary, log, reload};
 use crate::config::paths;
 use crate::config::shown::{Show, counted};
 use crate::control::admin::status::{BadLine, ListHealth, ListStatus, PauseStatus, Status};
-use crate::control::gauges::{LogSource, SinkReport};
+use crate::control::gauges::{DiscoveryStatus, LogSource, SinkReport};
 use crate::control::recording::TopReport;
 use crate::control::sources::feeds::report::FeedReport;
 
@@ -105,6 +105,9 @@ pub(super) fn run(
         let (address, state) = (server.address, state.join(", "));
         writeln!(out, "upstream {address}{zones}: {state}")?;
     }
+    for found in &status.gauges.discovery {
+        writeln!(out, "discovery: {}", discovered(found))?;
+    }
     let landlock = &status.gauges.landlock;
     if let Some(why) = &landlock.unavailable {
         writeln!(out, "Landlock: not in force: {why}")?;
@@ -191,6 +194,18 @@ fn print_top(top: &TopReport, out: &mut impl Write) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn discovered(found: &DiscoveryStatus) -> String {
+    let server = found.server;
+    match (&found.encrypted, &found.problem) {
+        (Some(encrypted), None) => format!("{encrypted} is asked in place of {server}"),
+        (Some(encrypted), Some(problem)) => format!(
+            "{encrypted} is asked in place of {server}, which does not confirm it: {problem}"
+        ),
+        (None, Some(problem)) => format!("{server} is asked in clear: {problem}"),
+        (None, None) => format!("{server} is asked in clear until the first check ends"),
+    }
 }
 
 fn print_sink(what: &str, sink: &SinkReport, out: &mut impl Write) -> io::Result<()> {

@@ -77,6 +77,9 @@ pub struct Encryption {
     pub authorities: Option<PathBuf>,
     /// The server's key must be one of these, unless this is empty.
     pub pins: Vec<Pin>,
+    /// The server in clear that designated this one (RFC 9462): the certificate must have its address, and need not have
+    /// `name`. `None` if the server is configured.
+    pub designated_by: Option<IpAddr>,
 }
 
 impl Encryption {
@@ -226,6 +229,7 @@ fn server(
             name: in_certificate,
             authorities: None,
             pins: Vec::new(),
+            designated_by: None,
         },
     ))
 }

@@ -162,8 +162,8 @@ fn unknown_keys_are_reported_with_the_known_ones() {
     assert_eq!(
         problems("[upstream]\nzone = 1\n[upstream.\"a\\u001b\"]\n"),
         [
-            "2: unknown key `zone` in [upstream]; valid keys are servers, bootstrap, resolv-conf, ports, timeout-ms, waiting, waiting-per-client, strategy, parallel-servers, on-upstream-block, landing-addresses",
-            "3: unknown key `a\\u{1b}` in [upstream]; valid keys are servers, bootstrap, resolv-conf, ports, timeout-ms, waiting, waiting-per-client, strategy, parallel-servers, on-upstream-block, landing-addresses",
+            "2: unknown key `zone` in [upstream]; valid keys are servers, bootstrap, discover, resolv-conf, ports, timeout-ms, waiting, waiting-per-client, strategy, parallel-servers, on-upstream-block, landing-addresses",
+            "3: unknown key `a\\u{1b}` in [upstream]; valid keys are servers, bootstrap, discover, resolv-conf, ports, timeout-ms, waiting, waiting-per-client, strategy, parallel-servers, on-upstream-block, landing-addresses",
         ]
     );
 }

@@ -35,6 +35,8 @@ pub struct Upstream {
     pub named: Vec<NamedServer>,
     /// The servers that find the addresses of `named`: at least one if there are such servers.
     pub bootstrap: Vec<ServerAddress>,
+    /// Whether servers in clear are asked for encrypted ones that replace them (RFC 9462).
+    pub discover: bool,
     /// The file that names the servers if `servers` does not; it is watched.
     pub resolv_conf: PathBuf,
     /// Local ports for queries, at least 1024.
@@ -169,6 +171,7 @@ impl From<ServerAddress> for UpstreamServer {
 pub(super) struct Raw {
     servers: Option<RawServers>,
     bootstrap: Option<Strings>,
+    discover: Option<At<bool>>,
     resolv_conf: Option<At<String>>,
     ports: Option<At<String>>,
     timeout_ms: Option<At<i64>>,
@@ -223,6 +226,7 @@ impl Raw {
         Self {
             servers: table.strings_or_tables("servers", SERVERS, RawServer::plain, RawServer::read),
             bootstrap: table.strings("bootstrap"),
+            discover: table.boolean("discover"),
             resolv_conf: table.string("resolv-conf"),
             ports: table.string("ports"),
             timeout_ms: table.integer("timeout-ms"),
@@ -254,6 +258,7 @@ pub(super) fn validate(raw: Raw, findings: &mut Findings) -> Upstream {
         servers,
         named,
         bootstrap,
+        discover: raw.discover.is_some_and(|at| at.value),
         resolv_conf: resolv_conf.unwrap_or_else(|| PathBuf::from(RESOLV_CONF)),
         ports: ports.unwrap_or(FIRST_PORT..=u16::MAX),
         timeout: timeout.unwrap_or(TIMEOUT),

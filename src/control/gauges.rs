@@ -30,6 +30,9 @@ pub struct Gauges {
     pub metrics: Vec<SocketAddr>,
     /// The upstream servers.
     pub upstream: Vec<UpstreamStatus>,
+    /// The servers in clear that were asked for encrypted ones, if `[upstream] discover` is on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discovery: Vec<DiscoveryStatus>,
     /// Since when no upstream server gives usable answers.
     #[serde(default)]
     pub outage_since: Option<Timestamp>,
@@ -146,6 +149,18 @@ pub struct Histogram {
     pub count: u64,
     /// The sum of all durations, in milliseconds.
     pub sum_ms: f64,
+}
+
+/// A server in clear that was asked for encrypted ones which replace it (RFC 9462).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DiscoveryStatus {
+    /// Its address.
+    pub server: SocketAddr,
+    /// The verified encrypted server that is asked in its place, as a configuration would name it; `None` if it is asked in
+    /// clear.
+    pub encrypted: Option<String>,
+    /// Why it is asked in clear, or why the encrypted server can't be confirmed. `None` while the first check is not over.
+    pub problem: Option<String>,
 }
 
 /// An upstream server.

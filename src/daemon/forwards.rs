@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bootstrap::Means;
+use super::designations::Discovery;
 use super::limits::Budget;
 use super::target::{UpstreamError, target};
 use super::upstreams::{Source, Upstreams, intake};
@@ -122,6 +123,8 @@ pub(super) struct OpenUpstreams {
     pub(super) forwards: ForwardSource,
     /// Where servers come from that may change while the configuration stays.
     pub(super) source: Option<Source>,
+    /// Whether encrypted servers that they designate replace those in clear.
+    pub(super) discovery: Discovery,
 }
 
 impl OpenUpstreams {
@@ -145,6 +148,7 @@ impl OpenUpstreams {
                 counters: Arc::clone(counters),
             },
             source: upstreams.source,
+            discovery: upstreams.discovery,
         }
     }
 }

@@ -158,6 +158,7 @@ impl Parts {
             let is_same = now.servers == next.servers
                 && now.resolv_conf == next.resolv_conf
                 && now.named == next.named
+                && now.discover == next.discover
                 && now.bootstrap == next.bootstrap;
             // If the listen addresses changed, an upstream server may now be this server itself.
             is_same && current.server.listen == config.server.listen && !is_any_encrypted(config)
@@ -190,6 +191,7 @@ impl Parts {
         if let Some(upstreams) = upstreams {
             self.upstream_source.replace(upstreams);
         }
+        self.upstream_source.designations().ask_again();
         self.forward_source
             .replace(&config, forwards, Former::Go, &self.cache);
         pools.renew();
@@ -291,6 +293,7 @@ impl DataPlane for Live {
             listen: parts.listeners.addresses(),
             upstream: upstream_states(servers, &pools.forwarding()),
             metrics: parts.monitoring.addresses(),
+            discovery: parts.upstream_source.designations().status(),
             problems: parts.problems(),
             outage_since: parts.outage.since(),
             kernel_drops_recent: parts.recent_drops.count(&parts.counters),
@@ -361,7 +364,7 @@ impl DataPlane for Live {
         })
     }
 
-    /// The certificates of the authorities of upstream servers.
+    /// The certificates of the authorities of upstream servers, and the encrypted servers that others designate.
     fn read_again(&self) -> Result<Vec<String>, Vec<String>> {
         let parts = &self.0;
         let config = parts.config().clone();
@@ -371,12 +374,14 @@ impl DataPlane for Live {
             )]
         };
         let mut changed = Vec::new();
+        let source = &parts.upstream_source;
+        source.designations().ask_again();
         if is_any_encrypted(&config) {
             let mut found = Upstreams::find(&config).map_err(|error| problem(&error))?;
-            let servers = parts.upstream_source.servers(&mut found);
-            let asked = parts.resolver.pools().default_pool().targets();
-            if servers.is_some_and(|servers| servers != asked) {
-                parts.upstream_source.replace(found);
+            let servers = source.servers(&mut found);
+            let before = source.designations().servers();
+            if servers.is_some_and(|servers| servers != before) {
+                source.replace(found);
                 changed.push("certificates of authorities of upstream.servers".to_owned());
             }
         }

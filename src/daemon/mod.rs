@@ -7,6 +7,8 @@ mod caching;
 mod clock;
 mod confinement;
 mod control;
+mod designation_check;
+mod designations;
 mod error;
 mod essential;
 mod explain;

@@ -76,12 +76,16 @@ impl Service {
         let tracker = TaskTracker::new();
         let shared_counters = Arc::clone(&counters[workers]);
         let cache = Arc::new(cache);
-        let OpenUpstreams { forwards, source } = upstreams;
+        let OpenUpstreams {
+            forwards,
+            source,
+            discovery,
+        } = upstreams;
         let pools = Arc::clone(&forwards.pools);
         let pool = Arc::clone(pools.default_pool());
         let upstream_source = UpstreamSource::start(
             pool.clone(),
-            source,
+            (source, discovery),
             forwards.means(),
             tracker.clone(),
             stop.clone(),

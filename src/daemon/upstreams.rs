@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::bootstrap::{Bootstrap, FoundAddresses, Means};
+use super::designations::{Designations, Discovery};
 use super::resolv_conf::{ResolvConf, SourceProblem};
 use super::target::{DEFAULT_PLACE, UpstreamError, target};
 use crate::config::Config;
@@ -23,6 +24,8 @@ pub(super) struct Upstreams {
     pub(super) servers: Vec<Target>,
     /// Where other servers may come from; `None` if all are at fixed addresses.
     pub(super) source: Option<Source>,
+    /// Whether encrypted servers that they designate replace those in clear.
+    pub(super) discovery: Discovery,
 }
 
 /// Where servers come from that may change while the configuration stays.
@@ -53,6 +56,7 @@ impl Upstreams {
             return Ok(Self {
                 servers,
                 source: Some(Source::File(file)),
+                discovery: Discovery::of(config),
             });
         };
         let mut authorities = Authorities::default();
@@ -64,6 +68,7 @@ impl Upstreams {
         Ok(Self {
             servers: targets,
             source: names.map(Source::Names),
+            discovery: Discovery::of(config),
         })
     }
 
@@ -100,7 +105,7 @@ pub(super) fn intake(config: &Config) -> Intake {
 
 /// Replaces the servers of a pool when the configuration, resolv.conf, or the address of a name changes.
 pub(super) struct UpstreamSource {
-    pool: Arc<Pool>,
+    designations: Designations,
     tracker: TaskTracker,
     stop: CancellationToken,
     means: Means,
@@ -119,17 +124,21 @@ impl UpstreamSource {
     /// Follows `source` until `stop` is cancelled.
     pub(super) fn start(
         pool: Arc<Pool>,
-        source: Option<Source>,
+        (source, discovery): (Option<Source>, Discovery),
         means: Means,
         tracker: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
+        let designations = Designations::new(pool, means.clone());
+        designations.configure(discovery, None);
+        let (follow, end) = (designations.clone().follow(), stop.clone());
+        tracker.spawn(async move { end.run_until_cancelled(follow).await });
         let current = Current {
             end: stop.child_token(),
             problem: None,
         };
         let this = Self {
-            pool,
+            designations,
             tracker,
             stop,
             means,
@@ -144,9 +153,8 @@ impl UpstreamSource {
     pub(super) fn replace(&self, mut upstreams: Upstreams) {
         let mut current = self.lock();
         current.end.cancel();
-        if let Some(servers) = self.servers(&mut upstreams) {
-            self.pool.replace(&servers);
-        }
+        let servers = self.servers(&mut upstreams);
+        self.designations.configure(upstreams.discovery, servers);
         self.follow(&mut current, upstreams.source);
     }
 
@@ -157,6 +165,11 @@ impl UpstreamSource {
         };
         names.adopt(&self.found);
         Some(names.servers().to_vec()).filter(|servers| !servers.is_empty())
+    }
+
+    /// The encrypted servers that replace those in clear.
+    pub(super) fn designations(&self) -> &Designations {
+        &self.designations
     }
 
     /// The problem with the file or the names, if there is one.
@@ -178,12 +191,12 @@ impl UpstreamSource {
         if let Source::Names(names) = &mut source {
             names.adopt(&self.found);
         }
-        let (pool, end) = (Arc::clone(&self.pool), current.end.clone());
+        let (designations, end) = (self.designations.clone(), current.end.clone());
         let (all, ended) = (Arc::clone(&self.current), end.clone());
         let replace = move |servers: &[Target]| {
             let _current = all.lock().unwrap_or_else(PoisonError::into_inner);
             if !ended.is_cancelled() {
-                pool.replace(servers);
+                designations.set(servers);
             }
         };
         let means = self.means.clone();

@@ -47,6 +47,8 @@ pub struct TlsClient {
     /// A digest of the certificates of the authorities: a file may change while its path stays.
     authorities: [u8; 32],
     name: ServerName<'static>,
+    /// The name or address that the certificate must have.
+    subject: ServerName<'static>,
     config: Arc<ClientConfig>,
     verifier: Arc<Verifier>,
 }
@@ -110,6 +112,10 @@ impl TlsClient {
             }
             None => ServerName::from(address),
         };
+        let subject = match settings.designated_by {
+            Some(address) => ServerName::from(address),
+            None => name.clone(),
+        };
         let library = |error: &dyn std::fmt::Display| TlsError::Library(error.to_string());
         let provider = Arc::new(crypto::ring::default_provider());
         let mut digest = [0; 32];
@@ -127,6 +133,7 @@ impl TlsClient {
         let proof = Arc::<Proof>::default();
         let verifier = Arc::new(Verifier {
             by_authority,
+            subject: subject.clone(),
             proof: Arc::clone(&proof),
             pins: settings.pins.clone(),
             algorithms: provider.signature_verification_algorithms,
@@ -148,6 +155,7 @@ impl TlsClient {
             settings: settings.clone(),
             authorities: digest,
             name,
+            subject,
             config: Arc::new(config),
             verifier,
         })
@@ -163,9 +171,14 @@ impl TlsClient {
         &self.settings.protocol
     }
 
-    /// The name or address that the certificate must have.
+    /// The name or address that the connection is opened to.
     pub(crate) fn name(&self) -> &ServerName<'static> {
         &self.name
+    }
+
+    /// The name or address that the certificate must have. It differs from the name if another server designated this one.
+    pub(crate) fn subject(&self) -> &ServerName<'static> {
+        &self.subject
     }
 
     /// Whether a server has agreed to the protocol. Servers of DNS over TLS need not do so, but those of HTTP/2 must.
@@ -206,6 +219,8 @@ impl TlsClient {
 #[derive(Debug)]
 struct Verifier {
     by_authority: Option<Arc<WebPkiServerVerifier>>,
+    /// The name or address that the certificate must have, which may differ from the name that the server is asked for.
+    subject: ServerName<'static>,
     /// Of the certificate that was accepted last.
     proof: Arc<Proof>,
     pins: Vec<Pin>,
@@ -223,12 +238,11 @@ impl Verifier {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         if let Some(verifier) = &self.by_authority {
-            let (issuers, name) = (intermediates, server_name);
+            let (issuers, name) = (intermediates, &self.subject);
             verifier.verify_server_cert(end_entity, issuers, name, ocsp_response, now)?;
         }
         // Only the server's own key counts: a key of an authority among the certificates that it sends proves nothing.
@@ -250,11 +264,11 @@ impl ServerCertVerifier for Verifier {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
+        _: &ServerName<'_>,
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self.verify(end_entity, intermediates, server_name, ocsp_response, now);
+        let verified = self.verify(end_entity, intermediates, ocsp_response, now);
         *self.refusal() = verified.as_ref().err().cloned();
         verified
     }

@@ -150,6 +150,7 @@ mod tests {
             name: Some("primary.test".to_owned()),
             authorities: Some(file("authority.pem")),
             pins: Vec::new(),
+            designated_by: None,
         };
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         TlsClient::new(&settings, address, &mut Authorities::default()).expect("TLS")

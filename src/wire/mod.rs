@@ -7,6 +7,7 @@ pub mod name;
 pub mod query;
 pub mod reply;
 pub(crate) mod sections;
+pub mod service;
 pub mod text;
 pub mod transfer;
 

@@ -8,6 +8,7 @@ mod cli;
 mod compile;
 mod configuration;
 mod confinement;
+mod designated_upstreams;
 mod downloads;
 mod draining;
 mod drawing;

@@ -667,9 +667,10 @@ policy = "tcp-only"
             ),
             ("servers = [\"192.0.2.2\"]", &["upstream.servers"]),
             (
-                "servers = [\"192.0.2.1\"]\nstrategy = \"strict\"\nparallel-servers = 3\n\
+                "servers = [\"192.0.2.1\"]\ndiscover = true\nstrategy = \"strict\"\nparallel-servers = 3\n\
                  on-upstream-block = \"next\"\nlanding-addresses = []",
                 &[
+                    "upstream.discover",
                     "upstream.strategy",
                     "upstream.parallel-servers",
                     "upstream.on-upstream-block",

@@ -57,6 +57,7 @@ pub(super) fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'s
         "upstream.servers":
             (&upstream.servers, &upstream.named), (&next_upstream.servers, &next_upstream.named);
         "upstream.bootstrap": upstream.bootstrap, next_upstream.bootstrap;
+        "upstream.discover": upstream.discover, next_upstream.discover;
         "upstream.resolv-conf": upstream.resolv_conf, next_upstream.resolv_conf;
         "upstream.ports": upstream.ports, next_upstream.ports;
         "upstream.timeout-ms": upstream.timeout, next_upstream.timeout;

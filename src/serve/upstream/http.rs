@@ -276,6 +276,7 @@ mod tests {
                 name: name.map(str::to_owned),
                 authorities: None,
                 pins: Vec::new(),
+                designated_by: None,
             };
             let address = address.parse().expect("an address");
             let endpoint = Endpoint::new(&settings, address, Version::HTTP_2).expect("a URL");

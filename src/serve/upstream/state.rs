@@ -12,7 +12,7 @@ use super::blocks::BlockCounts;
 use super::exchange::Transport;
 use super::failures::FailureCounts;
 use super::health::Health;
-use super::server::Server;
+use super::server::{Server, Target};
 use super::traffic::TrafficCounts;
 use crate::serve::cache::Key;
 use crate::wire::ask::Dialect;
@@ -89,16 +89,26 @@ impl Pool {
         servers.health.iter().any(|health| health.needs_test(now))
     }
 
+    /// The servers that are silent, or late, or answer every query with an error.
+    pub fn failing(&self) -> Vec<Target> {
+        let timeout = self.timeout();
+        let servers = self.lock();
+        let both = servers.all.iter().zip(&servers.health);
+        let failing = both.filter(|(server, health)| fails(server, health, timeout));
+        failing.map(|(server, _)| server.target().clone()).collect()
+    }
+
     /// Whether each server is silent, or late, or answers every query with an error.
     fn is_failing(&self) -> bool {
         let timeout = self.timeout();
         let servers = self.lock();
         let mut both = servers.all.iter().zip(&servers.health);
-        !servers.all.is_empty()
-            && both.all(|(server, health)| {
-                health.is_silent() || health.is_late(timeout) || server.is_failing()
-            })
+        !servers.all.is_empty() && both.all(|(server, health)| fails(server, health, timeout))
     }
+}
+
+fn fails(server: &Server, health: &Health, timeout: Duration) -> bool {
+    health.is_silent() || health.is_late(timeout) || server.is_failing()
 }
 
 /// Finds out from time to time whether any server gives usable answers.

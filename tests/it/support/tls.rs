@@ -73,6 +73,11 @@ impl Security {
         Self::tls_with("web", "web", b"http/1.1")
     }
 
+    /// A server with the certificate of a web server, which is also valid for 127.0.0.1, and this protocol's name.
+    pub(crate) fn web_with(alpn: &[u8]) -> Self {
+        Self::tls_with("web", "web", alpn)
+    }
+
     /// A web server whose certificate has expired.
     pub(crate) fn expired_web() -> Self {
         Self::tls_with("web-expired", "web", b"http/1.1")

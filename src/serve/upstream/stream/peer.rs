@@ -63,7 +63,8 @@ impl Peer {
                 }
                 Ok(Err(error)) if left > 0 && is_cut(&error) => {}
                 Ok(Err(error)) => {
-                    let (fault, problem) = describe(&error, &tls.name().to_str(), tls.protocol());
+                    let (fault, problem) =
+                        describe(&error, &tls.subject().to_str(), tls.protocol());
                     self.fail(Failure::Tls(fault), problem);
                     return Err(ExchangeError::Unreachable);
                 }

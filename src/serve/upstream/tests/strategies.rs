@@ -108,6 +108,7 @@ async fn a_query_that_waits_on_a_connection_is_asked_again_after_that_broke_off(
         name: None,
         authorities: None,
         pins: vec![Pin([0; 32])],
+        designated_by: None,
     };
     let ip = address(1).ip();
     let tls = TlsClient::new(&settings, ip, &mut Authorities::default()).expect("a pin");

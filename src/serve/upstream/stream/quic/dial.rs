@@ -119,7 +119,7 @@ fn fault_of(error: &ConnectionError, tls: &TlsClient) -> (TlsFault, String) {
             // The library reports the refusal of a certificate by its text alone.
             if let Some(refusal) = tls.last_refusal() {
                 let refusal = io::Error::other(refusal);
-                return describe(&refusal, &tls.name().to_str(), tls.protocol());
+                return describe(&refusal, &tls.subject().to_str(), tls.protocol());
             }
             match broken.code == no_protocol {
                 true => other(),
