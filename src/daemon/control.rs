@@ -64,7 +64,10 @@ pub(super) fn control_socket(
     let control = config.server.control.as_deref();
     let configured = control.is_some();
     let paths = control_sockets(control);
-    let bound = match inherited.take_control(&paths) {
+    let passed = inherited.take_control(&paths);
+    // If it can't be used, the other server goes on with it.
+    let is_of_server = passed.as_ref().is_some_and(|it| it.owned.is_some());
+    let bound = match passed {
         Some(passed) => socket::adopt(
             &passed.path,
             passed.listener,
@@ -76,7 +79,7 @@ pub(super) fn control_socket(
     };
     let bound = match bound {
         Err(error @ (SocketError::Unusable { .. } | SocketError::Foreign { .. }))
-            if !configured =>
+            if !configured && !is_of_server =>
         {
             tracing::error!(%error, "no control socket: `status`, `reload`, `rollback` and `order` can't reach this server");
             return Ok((None, None));

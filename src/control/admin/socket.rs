@@ -2,13 +2,15 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{
-    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown,
+    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown,
 };
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::{AtFlags, Gid, chownat};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
@@ -150,14 +152,14 @@ impl SocketFile {
 
     /// Sets the permissions of the file, and those of its folder if that is closed to the group.
     fn permit(&self) -> io::Result<()> {
-        let (path, Access { user, group }) = (self.path(), self.access);
-        let private = || fs::set_permissions(path, fs::Permissions::from_mode(0o600));
+        let Access { user, group } = self.access;
+        let private = || self.inode.set_mode(0o600);
         let Some(group) = group else {
             return private();
         };
         let given = self
             .open_folder(group, user)
-            .and_then(|()| give(path, group, 0o660));
+            .and_then(|()| self.inode.give(group, 0o660));
         if given.is_err() {
             private()?;
         }
@@ -165,11 +167,11 @@ impl SocketFile {
     }
 
     fn open_folder(&self, group: u32, user: u32) -> io::Result<()> {
-        let folder = folder_of(self.path());
-        let meta = fs::metadata(&folder)?;
+        let folder = Inode::of_folder(&folder_of(self.path()), self.follow)?;
+        let meta = folder.file.metadata()?;
         let is_to_open = !admits(&meta, group) && is_to_open(&meta, self.follow, user);
         match self.made.is_some() || is_to_open {
-            true => give(&folder, group, 0o750),
+            true => folder.give(group, 0o750),
             false => Ok(()),
         }
     }
@@ -209,6 +211,33 @@ impl Inode {
         let file = File::options().read(true).custom_flags(flags).open(path)?;
         let path = path.to_owned();
         Ok(Self { path, file })
+    }
+
+    fn is_socket(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.file_type().is_socket())
+    }
+
+    /// The folder at a path, which may be a symbolic link if `follow` is set.
+    fn of_folder(path: &Path, follow: bool) -> io::Result<Self> {
+        let link = if follow { 0 } else { libc::O_NOFOLLOW };
+        let flags = libc::O_PATH | libc::O_DIRECTORY | link;
+        let file = File::options().read(true).custom_flags(flags).open(path)?;
+        let path = path.to_owned();
+        Ok(Self { path, file })
+    }
+
+    /// Gives the file to a group, and sets its mode. Another file that has its path by now is left alone.
+    fn give(&self, group: u32, mode: u32) -> io::Result<()> {
+        let group = Some(Gid::from_raw(group));
+        chownat(&self.file, "", None, group, AtFlags::EMPTY_PATH)?;
+        self.set_mode(mode)
+    }
+
+    /// Sets its mode.
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        // The system sets no mode by such a descriptor itself.
+        let opened = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        fs::set_permissions(opened, fs::Permissions::from_mode(mode))
     }
 
     /// Removes the file, unless another file has its path by now.
@@ -267,7 +296,7 @@ pub fn bind(paths: &[PathBuf], follow: bool, access: Access) -> Result<BoundSock
 /// is the process's part in it that this one takes over; `None` if it belongs to a service manager.
 ///
 /// # Errors
-/// [`SocketError::Unusable`]: there is no such file, or the system can't wait for connections.
+/// [`SocketError`]: there is no such socket, or other users could replace it, or the system can't wait for connections.
 pub fn adopt(
     path: &Path,
     listener: StdListener,
@@ -276,8 +305,16 @@ pub fn adopt(
     owned: Option<Owned>,
 ) -> Result<BoundSocket, SocketError> {
     let unusable = |source| unusable(path, access.user, source);
+    // The owner of the folder of a service manager's socket is that one's concern. The permissions of that socket stay.
+    if owned.is_some() {
+        is_safe(&folder_of(path), follow, access.user).map_err(unusable)?;
+    }
+    let inode = Inode::at(path).map_err(unusable)?;
+    if !inode.is_socket().map_err(unusable)? {
+        return Err(unusable(io::ErrorKind::AlreadyExists.into()));
+    }
     let file = SocketFile {
-        inode: Inode::at(path).map_err(unusable)?,
+        inode,
         is_kept: AtomicBool::new(true),
         is_of_server: owned.is_some(),
         // It is removed at the end, so it must be the folder of the socket.
@@ -355,12 +392,6 @@ fn unusable(path: &Path, user: u32, source: io::Error) -> SocketError {
     SocketError::Unusable { path, source }
 }
 
-/// Gives a file or folder of this user to a group, and sets its mode.
-fn give(path: &Path, group: u32, mode: u32) -> io::Result<()> {
-    chown(path, None, Some(group))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-}
-
 /// Why the socket can't be given to the group, at the first of `paths` that can be used. To find out, this gives an
 /// unnamed temporary file to the group.
 pub fn denied(paths: &[PathBuf], follow: bool, access: Access) -> Option<io::Error> {
@@ -423,7 +454,7 @@ fn is_taken(path: &Path) -> io::Result<bool> {
         found => found?,
     };
     // This is checked before connecting, because connecting would follow a symbolic link.
-    if !found.file.metadata()?.file_type().is_socket() {
+    if !found.is_socket()? {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     match StdStream::connect(path) {
@@ -689,7 +720,7 @@ mod tests {
         mode(0o700).expect("changed");
         own_directory(dir.path(), true, user_id()).expect("ours");
         if user_id() == 0 {
-            chown(dir.path(), Some(4242), None).expect("changed");
+            std::os::unix::fs::chown(dir.path(), Some(4242), None).expect("changed");
             own_directory(dir.path(), true, 0).expect_err("another user's");
         }
     }
@@ -722,6 +753,59 @@ mod tests {
             assert_eq!(seen(&dir.path().join("new")), (4343, 0o750));
             file.leave();
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_in_place_of_the_socket_of_another_server_keeps_its_owner_and_mode() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (path, secret) = (
+            dir.path().join("new").join("control.sock"),
+            dir.path().join("secret"),
+        );
+        fs::write(&secret, "").expect("written");
+        let mode = |mode| fs::set_permissions(&secret, fs::Permissions::from_mode(mode));
+        mode(0o640).expect("changed");
+        let group = fs::metadata(&secret).expect("there").gid();
+        let access = Access {
+            user: user_id(),
+            group: Some(if user_id() == 0 { 4242 } else { group }),
+        };
+        let bound = bind(std::slice::from_ref(&path), false, Access::of(user_id()));
+        let BoundSocket { listener, file, .. } = bound.expect("bound");
+        let owned = file.owned();
+        file.leave();
+        let listener = listener.into_std().expect("a listener");
+        let adopted = || {
+            let listener = listener.try_clone().expect("cloned");
+            adopt(&path, listener, false, access, owned.clone())
+        };
+        let link = || {
+            fs::remove_file(&path).expect("removed");
+            std::os::unix::fs::symlink(&secret, &path).expect("linked");
+        };
+        let file = adopted().expect("adopted").file;
+        // Afterwards and before.
+        link();
+        file.own().expect("the socket is still open");
+        file.leave();
+        let error = adopted().expect_err("a link");
+        assert!(matches!(error, SocketError::Unusable { .. }), "{error}");
+        let meta = fs::metadata(&secret).expect("there");
+        assert_eq!((meta.gid(), meta.mode() & 0o777), (group, 0o640));
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_another_server_is_not_adopted_in_a_folder_that_others_may_write_to() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("control.sock");
+        let access = Access::of(user_id());
+        let bound = bind(std::slice::from_ref(&path), true, access).expect("bound");
+        let owned = bound.file.owned();
+        let listener = bound.listener.into_std().expect("a listener");
+        let open = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(dir.path(), open).expect("changed");
+        let error = adopt(&path, listener, true, access, owned).expect_err("anybody could");
+        assert!(error.to_string().contains("others may write"), "{error}");
     }
 
     #[tokio::test]
