@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Asks the server on 127.0.0.1 by UDP and TCP at a steady rate, until the file `stop` appears. Prints what was lost.
 
-Each query by UDP has half a minute, and is not repeated. TCP queries go over one connection, and over one each.
+Each query by UDP has half a minute, and is not repeated. TCP queries go over one connection, and over one each. An answer
+that is not the upstream's address is as good as none.
 """
 import os
 import socket
@@ -12,6 +13,8 @@ import time
 RATE = 200
 # In seconds. A busy machine answers late, which is no loss.
 PATIENCE = 30
+# The answer of upstream.py.
+ADDRESS = socket.inet_aton("192.0.2.1")
 
 
 def query(number, name):
@@ -19,18 +22,33 @@ def query(number, name):
     return struct.pack(">6H", number & 0xFFFF, 0x0100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1"
 
 
+def is_right(asked, reply):
+    """Whether a reply has the same ID and question, no error, and only the upstream's address."""
+    record = reply[len(asked) :]
+    return (
+        reply[:2] == asked[:2]
+        and reply[2] & 0x82 == 0x80
+        and reply[3] & 15 == 0
+        and struct.unpack(">4H", reply[4:12]) == (1, 1, 0, 0)
+        and reply[12 : len(asked)] == asked[12:]
+        and record[:6] == b"\xc0\x0c\0\1\0\1"
+        and record[10:] == b"\0\4" + ADDRESS
+    )
+
+
 def by_udp(number, kept):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(PATIENCE)
         client.connect(("127.0.0.1", 53))
-        client.send(query(number, f"u{number}.example"))
-        return len(client.recv(4096)) > 12
+        asked = query(number, f"u{number}.example")
+        client.send(asked)
+        return is_right(asked, client.recv(4096))
 
 
 def ask(stream, message):
     stream.sendall(struct.pack(">H", len(message)) + message)
     length = struct.unpack(">H", stream.recv(2, socket.MSG_WAITALL))[0]
-    return len(stream.recv(length, socket.MSG_WAITALL)) == length
+    return is_right(message, stream.recv(length, socket.MSG_WAITALL))
 
 
 def by_tcp(number, kept):
@@ -50,7 +68,7 @@ def run(way, results):
         start = time.monotonic()
         try:
             is_answered = way(number, kept)
-        except (OSError, struct.error):
+        except (OSError, IndexError, struct.error):
             is_answered = False
             kept.clear()
         took = time.monotonic() - start
