@@ -4,15 +4,15 @@
     benches/live/take_over.py --binary target/release/tapis [--take-overs 5] [--rate 20000]
 
 Half of the queries are sent by UDP, over several sockets, and half by TCP, over connections that stay open, by
-another process. They are names of a list and names whose answers are cached. Each time, `tapis upgrade` replaces the
-server, with the program that runs already. The control comes first: the same queries without a take-over, for as long as the
+another process. A third of them are names of a list, a third names whose answers are cached, and a third names that were
+never asked for before, for which the upstream is asked. Each time, `tapis upgrade` replaces the server, with the program that runs already. The control comes first: the same queries without a take-over, for as long as the
 take-overs take.
 
 Every answer must arrive within 2 s and be that of the list or of the upstream. A silence is the time between
-consecutive answers; the owed silence is the part of it in which a query waited for its answer. Reported are also the queries
-that reached the upstream meanwhile.
+consecutive answers; the owed silence is the part of it in which a query waited for its answer.
 
-Exit code 1 if an answer was lost or incorrect, or if a silence was longer than --longest and 1.5 times that of the control.
+Exit code 1 if an answer was lost or incorrect, or if a silence during the take-overs was longer than --longest. That of the control
+shows whether the machine itself is quiet enough for this.
 """
 
 import argparse
@@ -37,11 +37,35 @@ PAUSE = 1.0  # seconds between take-overs
 TIMEOUT = 2.0  # seconds
 
 
+class Unknown(load.Query):
+    """A query with another name each time. Of its answer, only the start of the name is compared."""
+
+    count = 0
+
+    def __init__(self, kind, edns):
+        self.name, self.rtype, self.kind, self.edns = "new*.free.example", dns.A, kind, edns
+        # Each process has its own names.
+        self.start = f"new-{os.getpid()}-"
+        self.echo = self.packet_of(0)[10 : 11 + len(self.start)]
+
+    def packet_of(self, number):
+        return dns.query(f"{self.start}{number:09}.free.example", self.rtype, edns=self.edns)[2:]
+
+    @property
+    def packet(self):
+        Unknown.count += 1
+        return self.packet_of(Unknown.count)
+
+
 def queries():
-    """Half of the names are blocked."""
+    """A third of the names are blocked, a third are cached, and a third are new."""
     for number in range(NAMES):
-        name = f"n{number}.listed.example" if number % 2 else f"n{number}.free.example"
-        yield load.Query(name, dns.A, number % 2, number % 4 < 2)
+        edns = number % 2 == 0
+        if number % 3 == 2:
+            yield Unknown(0, edns)
+        else:
+            name = f"n{number}.listed.example" if number % 3 else f"n{number}.free.example"
+            yield load.Query(name, dns.A, number % 3, edns)
 
 
 class Streams:
@@ -186,7 +210,7 @@ def measure(server, options):
     failures += sender.wrongs
     for way, parts in ("UDP", udp), ("TCP", tcp["phases"]):
         silence, control = (parts[name]["longest_silence_ms"] for name in ("take-overs", "control"))
-        if silence > max(options.longest, 1.5 * control):
+        if silence > options.longest:
             failures.append(f"no answer by {way} for {silence} ms (control: {control} ms)")
         live.say(f"{way}: longest silence {silence} ms, control {control} ms")
     return result, failures
