@@ -82,7 +82,7 @@ use crate::control::Control;
 use crate::control::admin::api::{self, Backends};
 use crate::control::admin::logging::LogControl;
 use crate::control::admin::socket::SocketFile;
-use crate::control::admin::successor;
+use crate::control::admin::successor::{self, Outcome, TakeOvers};
 use crate::control::admin::verdict::Explain;
 use crate::control::figures::PublishedFigures;
 use crate::control::publish::compose;
@@ -148,7 +148,9 @@ pub fn run(config: Config, takes_over: bool, launcher: Launcher) -> Result<(), D
         .unzip();
     drop(inside);
     let figures = PublishedFigures::default();
-    let source = Arc::new(metrics::Source::new(Arc::clone(&figures)));
+    let take_overs = Arc::<TakeOvers>::default();
+    let source = metrics::Source::new(Arc::clone(&figures), Arc::clone(&take_overs));
+    let source = Arc::new(source);
     let monitoring = match Monitoring::bound(&config.server.metrics, source, &mut inherited) {
         Ok(monitoring) => monitoring,
         Err(problems) => {
@@ -260,6 +262,7 @@ pub fn run(config: Config, takes_over: bool, launcher: Launcher) -> Result<(), D
                 service.stop().await;
                 return Err(error.into());
             }
+            take_overs.count(Outcome::Succeeded);
             service.live().0.monitoring.open();
         }
         let denied = socket_file
@@ -270,7 +273,7 @@ pub fn run(config: Config, takes_over: bool, launcher: Launcher) -> Result<(), D
             None => control,
         };
         let (requests, queue) = mpsc::channel(64);
-        let (successors, arrivals) = successor::successors();
+        let (successors, arrivals) = successor::successors(Arc::clone(&take_overs));
         let predecessor = Predecessor {
             live: service.live(),
             requests: requests.clone(),
@@ -280,8 +283,12 @@ pub fn run(config: Config, takes_over: bool, launcher: Launcher) -> Result<(), D
                 .and_then(|((listener, _), file)| passed_control(listener, file)),
             launcher,
             is_passing: Arc::clone(&is_passing),
+            essential: service.essential.clone(),
+            vitals: control.vitals(),
+            take_overs,
         };
         let (hangup, hangups) = mpsc::channel(4);
+        let waiting_hangups = hangup.clone();
         let stop = service.essential.stop().clone();
         // This sender keeps the channel open if there is no control socket.
         let _requests = requests.clone();
@@ -330,10 +337,13 @@ pub fn run(config: Config, takes_over: bool, launcher: Launcher) -> Result<(), D
         match handover {
             Some(handover) => {
                 has_left_control = handover.has_control;
+                // The control loop is parked and reads none. It must not end before.
+                let is_hung_up = signals.is_hung_up()
+                    || waiting_hangups.capacity() < waiting_hangups.max_capacity();
                 // From here on, the control socket and the addresses of metrics are not read.
                 service.essential.stop().cancel();
                 service.live().0.monitoring.close();
-                handover.finish();
+                handover.finish(is_hung_up);
             }
             None => service_manager::stopping(),
         }

@@ -1,6 +1,7 @@
 //! Reports the state of the process to the service manager, by the protocol of sd_notify(3). Without NOTIFY_SOCKET in the
 //! environment, nothing is sent.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -28,6 +29,11 @@ pub(super) fn starting() {
 /// The server answers under this policy.
 pub(super) fn ready(policy: &Reader) {
     send(&[NotifyState::Ready, NotifyState::Status(&state(policy).0)]);
+}
+
+/// Checks that the service manager can be reached, by a message that says nothing to it.
+pub(super) fn check() -> io::Result<()> {
+    sd_notify::notify(&[NotifyState::Custom("X_TAPIS_IS_REACHED=1")])
 }
 
 /// Another process is the main process of the service from now on. It belongs to the cgroup of this one.

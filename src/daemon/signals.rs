@@ -1,5 +1,6 @@
 //! Handles the signals that stop or reload the server.
 
+use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
@@ -74,6 +75,11 @@ impl Signals {
                 }
             }
         }
+    }
+
+    /// Whether SIGHUP has arrived since the last reload that was asked for by it.
+    pub(super) fn is_hung_up(&mut self) -> bool {
+        self.hang_up.recv().now_or_never().is_some()
     }
 
     /// Completes with `stopping`, or when another signal asks the server to end at once.

@@ -1,5 +1,6 @@
 //! A new process takes over from a running one: no query is lost, and whichever process dies, one serves.
 
+mod changes;
 mod deaths;
 mod leaving;
 mod recording;
@@ -16,10 +17,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, spawn};
 
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 
 use crate::support::client::{
-    PATIENCE, Stream, addresses, data, exchange, is_blocked, query, until,
+    PATIENCE, Stream, addresses, data, exchange, is_blocked, query, rcode, until,
 };
 use crate::support::server::{Server, folder, list, preamble, tapis, text, verb};
 use crate::support::upstream::{Upstream, address_of, name as upstream_name};
@@ -71,7 +73,7 @@ struct Client {
 }
 
 impl Client {
-    /// `ask` returns whether there was an answer.
+    /// `ask` returns whether there was an answer, and asserts that it is right.
     fn start(mut ask: impl FnMut(usize) -> bool + Send + 'static) -> Self {
         let (answers, stop) = (
             Arc::new(AtomicUsize::new(0)),
@@ -106,6 +108,17 @@ impl Client {
     }
 }
 
+/// Asserts that the answer is that of the list, or else that of [`Upstream::plain`].
+fn is_right(name: &str, answer: &Message) -> bool {
+    let address = match name {
+        "blocked.example" => "0.0.0.0",
+        _ => "192.0.2.1",
+    };
+    assert_eq!(rcode(answer), ResponseCode::NoError, "{name}");
+    assert_eq!(data(answer), [address], "{name}");
+    true
+}
+
 fn clients(address: SocketAddr) -> Vec<Client> {
     let name = |number: usize, kind: &str| match number % 3 {
         0 => "blocked.example".to_owned(),
@@ -113,18 +126,24 @@ fn clients(address: SocketAddr) -> Vec<Client> {
         _ => format!("{kind}{number}.example"),
     };
     let by_udp = move |number| {
-        let message = query(&name(number, "u"), RecordType::A);
-        exchange(address, &message, PATIENCE).is_some()
+        let name = name(number, "u");
+        let message = query(&name, RecordType::A);
+        let answer = exchange(address, &message, PATIENCE);
+        answer.is_some_and(|answer| is_right(&name, &answer))
     };
     let by_tcp = move |number| {
         let mut stream = Stream::open(address);
-        stream.send(&query(&name(number, "t"), RecordType::A));
-        stream.receive().is_some()
+        let name = name(number, "t");
+        stream.send(&query(&name, RecordType::A));
+        let answer = stream.receive();
+        answer.is_some_and(|answer| is_right(&name, &answer))
     };
     let mut kept = Stream::open(address);
     let by_one_connection = move |number| {
-        let sent = kept.try_send(&query(&name(number, "k"), RecordType::A));
-        sent.is_ok() && kept.receive().is_some()
+        let name = name(number, "k");
+        let sent = kept.try_send(&query(&name, RecordType::A));
+        let answer = sent.ok().and_then(|()| kept.receive());
+        answer.is_some_and(|answer| is_right(&name, &answer))
     };
     vec![
         Client::start(by_udp),

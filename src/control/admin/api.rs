@@ -7,7 +7,6 @@ use std::time::Duration;
 use axum::body::to_bytes;
 use axum::extract::{self, State};
 use axum::http::StatusCode;
-use axum::http::header::RETRY_AFTER;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -25,6 +24,7 @@ use super::caller::Caller;
 use super::export::export;
 use super::logging::{self, LogControl};
 use super::overlap::Overlaps;
+use super::passing::ending;
 use super::pausing::{PauseReport, PauseRequest, ResumeRequest};
 use super::querying::{self, QueryControl};
 use super::received::Received;
@@ -97,6 +97,9 @@ pub async fn serve(
     };
     let export =
         move |Json(request): Json<ExportRequest>| std::future::ready(export(&reader, &request));
+    let passing = successors.passing.clone();
+    let log_passing = passing.clone();
+    let log = log.map_or_else(Router::new, |log| logging::routes(log, log_passing));
     let upgrading = successors.clone();
     let upgrade = move |Extension(Caller(caller))| {
         let successors = upgrading.clone();
@@ -118,12 +121,12 @@ pub async fn serve(
         .route("/export", post(export))
         .route("/overlap", post(overlaps))
         .route("/generations", get(generations))
-        .merge(caching::routes(&cache))
+        .merge(caching::routes(&cache, passing))
         .route(successor::PATH, post(take_over))
         .route(successor::UPGRADE_PATH, post(upgrade))
         .merge(recorded::routes(&recorded))
         .merge(querying::routes(queries))
-        .merge(log.map_or_else(Router::new, logging::routes))
+        .merge(log)
         .layer(from_fn(read_whole))
         .with_state(requests);
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
@@ -298,18 +301,12 @@ async fn deliver<T: serde::Serialize>(
     request: Request,
     answer: oneshot::Receiver<T>,
 ) -> Response {
-    // If another process has taken over, it answers the same request.
-    let ending = (
-        StatusCode::SERVICE_UNAVAILABLE,
-        [(RETRY_AFTER, "0")],
-        "the server is shutting down",
-    );
     if requests.send(request).await.is_err() {
-        return ending.into_response();
+        return ending();
     }
     match answer.await {
         Ok(answer) => Json(answer).into_response(),
-        Err(_) => ending.into_response(),
+        Err(_) => ending(),
     }
 }
 
@@ -405,7 +402,7 @@ mod tests {
                 queries: Arc::new(NoPlane),
                 log: None,
             },
-            successor::successors().0,
+            successor::successors(Arc::default()).0,
             None,
             stop.clone(),
         ));

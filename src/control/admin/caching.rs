@@ -11,6 +11,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::caller::Caller;
+use super::passing::{Passing, ending};
 use super::verdict::Answer;
 
 /// The state of the cache. The counters are those since the start.
@@ -155,19 +156,23 @@ pub trait CacheControl: Send + Sync {
 }
 
 /// The routes of these requests.
-pub(super) fn routes<S: Clone + Send + Sync + 'static>(cache: &Arc<dyn CacheControl>) -> Router<S> {
+pub(super) fn routes<S: Clone + Send + Sync + 'static>(
+    cache: &Arc<dyn CacheControl>,
+    passing: Passing,
+) -> Router<S> {
     let [stats, show, flush] = [(); 3].map(|()| Arc::clone(cache));
-    let stats = move || async move { blocking(move || Ok(stats.stats())).await };
+    let stats = move || async move { blocking(move || Some(Ok(stats.stats()))).await };
     let show = move |Json(request): Json<ShowRequest>| async move {
-        blocking(move || show.show(&request)).await
+        blocking(move || Some(show.show(&request))).await
     };
     let flush = move |Extension(Caller(user)), Json(request): Json<FlushRequest>| async move {
         blocking(move || {
-            let report = flush.flush(&request)?;
-            let FlushReport { answers, failures } = report;
-            let (scope, rtype) = (&request.scope, request.rtype);
-            tracing::info!(%scope, rtype, user, answers, failures, "cache flushed");
-            Ok(report)
+            let flushed = passing.unless_passing(|| flush.flush(&request))?;
+            if let Ok(FlushReport { answers, failures }) = &flushed {
+                let (scope, rtype) = (&request.scope, request.rtype);
+                tracing::info!(%scope, rtype, user, answers, failures, "cache flushed");
+            }
+            Some(flushed)
         })
         .await
     };
@@ -177,13 +182,14 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>(cache: &Arc<dyn CacheCont
         .route("/cache/flush", post(flush))
 }
 
-/// Answers with the result of work that may take long.
+/// Answers with the result of work that may take long; `None` if it is left to another process.
 async fn blocking<T: Serialize + Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+    work: impl FnOnce() -> Option<Result<T, String>> + Send + 'static,
 ) -> Response {
     match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(result)) => Json(result).into_response(),
-        Ok(Err(why)) => (StatusCode::BAD_REQUEST, why).into_response(),
+        Ok(None) => ending(),
+        Ok(Some(Ok(result))) => Json(result).into_response(),
+        Ok(Some(Err(why))) => (StatusCode::BAD_REQUEST, why).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

@@ -10,6 +10,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::caller::Caller;
+use super::passing::{Passing, ending};
 use crate::control::gauges::LogReport;
 
 /// A request to change the level.
@@ -35,11 +36,15 @@ pub trait LogControl: Send + Sync {
 }
 
 /// The routes of these requests.
-pub(super) fn routes<S: Clone + Send + Sync + 'static>(log: Arc<dyn LogControl>) -> Router<S> {
+pub(super) fn routes<S: Clone + Send + Sync + 'static>(
+    log: Arc<dyn LogControl>,
+    passing: Passing,
+) -> Router<S> {
     let shown = Arc::clone(&log);
     let show = move || std::future::ready(Json(shown.report()));
     let change = move |Extension(Caller(user)), Json(request): Json<LogRequest>| {
-        std::future::ready(answer(log.change(&request, user)))
+        let changed = passing.unless_passing(|| log.change(&request, user));
+        std::future::ready(changed.map_or_else(ending, answer))
     };
     Router::new().route("/log", get(show).post(change))
 }

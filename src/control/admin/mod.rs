@@ -9,6 +9,7 @@ pub mod health;
 pub(crate) mod hits;
 pub mod logging;
 mod overlap;
+pub mod passing;
 pub mod pausing;
 pub(crate) mod preparing;
 pub mod querying;

@@ -80,6 +80,8 @@ impl Control {
                 tokio::select! {
                     committed = &mut parking.committed => match committed {
                         Ok(()) => return true,
+                        // The take-over broke off in the middle, and the server ends.
+                        Err(_) if stop.is_cancelled() => return true,
                         Err(_) => break,
                     },
                     () = stop.cancelled() => return true,

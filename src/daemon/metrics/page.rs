@@ -89,6 +89,7 @@ impl Collector for Page {
         let used = UsedSlots::up_to(hits.flat_map(|hits| hits.slots.iter().copied()));
         let plane = self.0.plane().map(|plane| plane.state(used));
         process::write_build(writer)?;
+        process::write_take_overs(&self.0.take_overs, writer)?;
         writer.gauge(
             "ready",
             "Whether /readyz answers that queries should be sent to this server.",

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use prometheus_client::registry::Unit;
 
 use super::families::{NONE, Writer};
+use crate::control::admin::successor::TakeOvers;
 use crate::sys::process::{cpu_time, open_files_limit};
 
 /// Writes the families that all programs have, with the names that Prometheus' own libraries give them.
@@ -47,6 +48,17 @@ pub(super) fn write(started: Timestamp, writer: &mut Writer<'_>) -> fmt::Result 
 pub(super) fn write_build(writer: &mut Writer<'_>) -> fmt::Result {
     let labels = [("version", env!("CARGO_PKG_VERSION"))];
     writer.info("build", "The version of the program.", labels)
+}
+
+/// Writes the results of take-overs.
+pub(super) fn write_take_overs(take_overs: &TakeOvers, writer: &mut Writer<'_>) -> fmt::Result {
+    let counts = take_overs.read();
+    writer.counters(
+        "take_overs",
+        "Take-overs by this process, and those by others that failed or were refused.",
+        None,
+        counts.map(|(result, count)| ([("result", result)], count)),
+    )
 }
 
 /// A size in the system's description of a process (proc_pid_status(5)).

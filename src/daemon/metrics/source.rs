@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::connections::Connections;
 use super::plane::Plane;
+use crate::control::admin::successor::TakeOvers;
 use crate::control::figures::{Figures, PublishedFigures};
 
 /// The state of this server, as far as metrics show it. Reading it waits for no other thread.
@@ -15,17 +16,19 @@ pub(crate) struct Source {
     /// The connections of clients that read it.
     pub(super) connections: Connections,
     figures: PublishedFigures,
+    pub(super) take_overs: Arc<TakeOvers>,
     /// The data plane has a reference to this in turn.
     plane: OnceLock<Weak<dyn Plane>>,
 }
 
 impl Source {
     /// The state of a server that reads its lists.
-    pub(crate) fn new(figures: PublishedFigures) -> Self {
+    pub(crate) fn new(figures: PublishedFigures, take_overs: Arc<TakeOvers>) -> Self {
         Self {
             started: Timestamp::now(),
             connections: Connections::default(),
             figures,
+            take_overs,
             plane: OnceLock::new(),
         }
     }

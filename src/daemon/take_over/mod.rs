@@ -36,7 +36,9 @@
 //! process ever has them. From `Parked` to `End`, no process changes the policy: the running one is parked, and the
 //! control loop of the new one has not started. So whichever process is left has everything that was in force. The
 //! running process keeps the control socket and the addresses of metrics until `End`; it answers questions, and
-//! requests for changes wait for the process that serves afterwards. The query log and dnstap are written by the
+//! requests for changes wait for the process that serves afterwards: those for the control loop from `Parked` on, and those of
+//! the cache and the level of the log from `Cache` on. If the running process gets SIGHUP, or has begun a reload since the
+//! take-over began, it sends SIGHUP to the new process, which has read its configuration before. The query log and dnstap are written by the
 //! running process until `Drained`, and by the new one from then on, which holds back its records until then.
 //!
 //! **Deaths.** A process learns from the end of the link that the other one has died:
@@ -54,7 +56,8 @@
 //!   directory again, it makes sure that the new process has ended, and kills it if need be: two processes must not
 //!   serve with one state directory. It answers queries at once, without waiting for that.
 //! - The new process goes on in any case: after the upgrade, the running process closes the link only if it has ended,
-//!   or after `Abort`.
+//!   or after `Abort`. If a bug in it broke the take-over off, it stops. The new process waits until it has ended, and
+//!   kills it if need be.
 //! - Between `Well` and the end of the running process are the two messages to service manager and new process: some
 //!   milliseconds. Afterwards, the new process is as any server: if it is killed, the service manager restarts it
 //!   (`Restart=on-failure` follows `MAINPID`), and without one, nobody does.

@@ -14,8 +14,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::departure::{come_back, leave};
 use super::launch::{Launcher, membership};
 use super::warming;
+use crate::control::admin::passing::Passing;
 use crate::control::admin::requests::{Parking, Request};
-use crate::control::admin::successor::{Arrivals, Successor, UpgradeReport, Upgraded};
+use crate::control::admin::successor::{
+    Arrivals, Outcome, Successor, TakeOvers, UpgradeReport, Upgraded,
+};
+use crate::control::vitals::Vitals;
+use crate::daemon::essential::Essential;
 use crate::daemon::inherited::Described;
 use crate::daemon::link::{Link, LinkError, Message};
 use crate::daemon::live::Live;
@@ -41,6 +46,9 @@ pub(crate) struct Predecessor {
     pub(crate) launcher: Launcher,
     /// Whether a process that has the control socket may serve after this one.
     pub(crate) is_passing: Arc<AtomicBool>,
+    pub(crate) essential: Essential,
+    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) take_overs: Arc<TakeOvers>,
 }
 
 /// The end of a successful take-over.
@@ -48,7 +56,18 @@ pub(crate) struct Handover {
     /// Whether the new process has the control socket.
     pub(crate) has_control: bool,
     link: Link,
-    process: u32,
+    process: OwnedFd,
+    number: u32,
+    /// Whether this process has read its configuration since the new one did.
+    has_reloaded: bool,
+}
+
+/// What [`Handover`] has of a take-over.
+struct Handed {
+    has_control: bool,
+    process: OwnedFd,
+    has_reloaded: bool,
+    report: Upgraded,
 }
 
 /// How far a take-over has come.
@@ -73,6 +92,7 @@ impl Predecessor {
                         Ok((successor, started)) => (successor, Some((reply, started))),
                         Err(reason) => {
                             tracing::warn!(reason, "the upgrade failed: this process goes on");
+                            this.take_overs.count(Outcome::Failed);
                             // The client may have disconnected.
                             let _ = reply.send(UpgradeReport::Failed { reason });
                             continue;
@@ -87,26 +107,29 @@ impl Predecessor {
                 .as_ref()
                 .map_or_else(Instant::now, |(_, started)| *started);
             let Successor { link, turn } = successor;
+            let passing = arrivals.passing.clone();
             let run = move || {
                 let link = Link::new(link);
-                let outcome = predecessor.hand_over(&link, began);
+                let outcome = predecessor.hand_over(&link, began, &passing);
                 drop(turn);
-                outcome.map(|(has_control, report)| (has_control, report, link))
+                outcome.map(|handed| (handed, link))
             };
             let outcome = tokio::task::spawn_blocking(run).await;
             let (report, handover) = match outcome {
-                Ok(Ok((has_control, upgraded, link))) => {
+                Ok(Ok((handed, link))) => {
+                    let upgraded = handed.report;
                     tracing::info!(
                         connections = upgraded.connections,
                         process = upgraded.process,
                         version = upgraded.version,
                         "handed over: this process ends"
                     );
-                    let process = upgraded.process;
                     let handover = Handover {
-                        has_control,
+                        has_control: handed.has_control,
                         link,
-                        process,
+                        process: handed.process,
+                        number: upgraded.process,
+                        has_reloaded: handed.has_reloaded,
                     };
                     (UpgradeReport::Upgraded(upgraded), Some(handover))
                 }
@@ -117,6 +140,7 @@ impl Predecessor {
                 }
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "a take-over failed: this process goes on");
+                    this.take_overs.count(Outcome::Failed);
                     let reason = error.to_string();
                     (UpgradeReport::Failed { reason }, None)
                 }
@@ -124,6 +148,7 @@ impl Predecessor {
                     let reason =
                         "a bug inside tapis, which its log shows; please report it".to_owned();
                     tracing::error!(reason, "a take-over failed");
+                    this.take_overs.count(Outcome::Failed);
                     (UpgradeReport::Failed { reason }, None)
                 }
             };
@@ -137,19 +162,39 @@ impl Predecessor {
         }
     }
 
-    /// Returns whether the new process has the control socket, once it serves. On an error, this process goes on.
-    fn hand_over(&self, link: &Link, began: Instant) -> Result<(bool, Upgraded), LinkError> {
+    /// Returns once the new process serves. On an error, this process goes on.
+    fn hand_over(
+        &self,
+        link: &Link,
+        began: Instant,
+        passing: &Passing,
+    ) -> Result<Handed, LinkError> {
         // Without it, a new process that does not end could not be killed.
         let process = open_process(link)?;
+        let reloads = || self.vitals.reloads().borrow().begun;
+        let before = reloads();
         let (parked, is_parked) = oneshot::channel();
         let (commit, committed) = oneshot::channel();
+        // After a panic, the new process goes on alone, because the link ends. So this one stops, before the control loop
+        // learns that it is not to be parked any more.
+        let guard = self
+            .essential
+            .guard(self.essential.stop(), "the take-over by another process");
         let mut progress = Progress::default();
         let parking = Parking { parked, committed };
-        match self.lead(link, began, parking, is_parked, &mut progress) {
-            Ok(handed) => {
+        let led = self.lead(link, began, passing, parking, is_parked, &mut progress);
+        let outcome = match led {
+            Ok((has_control, report)) => {
+                // Otherwise the socket of this process is of no use any more.
+                self.is_passing.store(has_control, Ordering::Relaxed);
                 // The control loop may have ended, because of a signal.
                 let _ = commit.send(());
-                Ok(handed)
+                Ok(Handed {
+                    has_control,
+                    process,
+                    has_reloaded: reloads() != before,
+                    report,
+                })
             }
             Err(LinkError::Stopping) => Err(LinkError::Stopping),
             Err(error) => {
@@ -162,17 +207,21 @@ impl Predecessor {
                     end(&process);
                 }
                 self.is_passing.store(false, Ordering::Relaxed);
+                passing.end();
                 // The control plane goes on as soon as the new process can't use the state directory any more.
                 drop(commit);
                 Err(error)
             }
-        }
+        };
+        guard.release();
+        outcome
     }
 
     fn lead(
         &self,
         link: &Link,
         began: Instant,
+        passing: &Passing,
         parking: Parking,
         is_parked: oneshot::Receiver<u64>,
         progress: &mut Progress,
@@ -194,6 +243,7 @@ impl Predecessor {
             return Err(LinkError::Strange);
         };
         let prepared = Instant::now();
+        passing.begin();
         // The new process can do without it.
         match warming::written(&self.live) {
             Ok(file) => link.send(&Message::Cache, Some(file.as_fd()))?,
@@ -212,6 +262,12 @@ impl Predecessor {
             }
         };
         let parked = Instant::now();
+        // Otherwise it would take the service for ended, and end the new process as well.
+        service_manager::check().map_err(|error| {
+            LinkError::Refused(format!(
+                "the service manager can't be notified: {error}; try again when it can, or restart the server"
+            ))
+        })?;
         progress.has_parked = true;
         link.send(&Message::Parked { generation }, None)?;
         let Message::Serving { has_control } = next(link, STARTING)? else {
@@ -263,10 +319,15 @@ impl Predecessor {
 
 impl Handover {
     /// Makes the new process the only one. This process must not use the control socket and the addresses of metrics
-    /// any more.
-    pub(crate) fn finish(self) {
+    /// any more. `is_to_reload` is whether a reload was asked for that this process has not begun.
+    pub(crate) fn finish(self, is_to_reload: bool) {
+        if is_to_reload || self.has_reloaded {
+            tracing::info!("a reload during the take-over is left to the new process");
+            // It reads the signal once it serves alone. If this fails, it has ended.
+            let _ = pidfd_send_signal(&self.process, Signal::HUP);
+        }
         // In this order: the new process speaks to the service manager after `End`.
-        service_manager::hand_over(self.process);
+        service_manager::hand_over(self.number);
         // If this fails, the new process has ended, and the service manager restarts it.
         if self.link.send(&Message::End, None).is_err() {
             tracing::error!("the new process has ended");

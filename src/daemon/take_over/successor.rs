@@ -141,8 +141,7 @@ impl TakeOver {
             let received = match self.link.receive() {
                 Err(LinkError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     tracing::error!("the other process hangs: it is killed");
-                    let killed = pidfd_send_signal(&self.process, Signal::KILL);
-                    killed.map_err(|_| LinkError::Silent)?;
+                    kill(&self.process)?;
                     continue;
                 }
                 received => received?,
@@ -171,6 +170,7 @@ impl TakeOver {
                 Some(_) => return Err(LinkError::Strange),
                 None if self.is_given_up.load(Ordering::Relaxed) => return Err(LinkError::ended()),
                 None => {
+                    make_end(&self.process, ENDING)?;
                     live.0.recorder.release();
                     tracing::warn!(
                         connections,
@@ -180,6 +180,27 @@ impl TakeOver {
                 }
             }
         }
+    }
+}
+
+/// Makes sure that the other process has ended, after it has closed the link. Otherwise both would use the control socket.
+fn make_end(process: &OwnedFd, patience: Duration) -> Result<(), LinkError> {
+    if has_ended(process, patience) {
+        return Ok(());
+    }
+    tracing::error!("the other process has closed the link, but does not end: it is killed");
+    kill(process)?;
+    match has_ended(process, ENDING) {
+        true => Ok(()),
+        false => Err(LinkError::Silent),
+    }
+}
+
+fn kill(process: &OwnedFd) -> Result<(), LinkError> {
+    match pidfd_send_signal(process, Signal::KILL) {
+        // It has just ended.
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(_) => Err(LinkError::Silent),
     }
 }
 
@@ -295,4 +316,21 @@ fn check(live: &Live) -> Result<(), LinkError> {
         std::thread::sleep(CHECK_PAUSE);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_closed_the_link_and_does_not_end_is_killed() {
+        let mut child = Command::new("sleep").arg("600").spawn().expect("started");
+        let number = Pid::from_child(&child);
+        let process = pidfd_open(number, PidfdFlags::empty()).expect("it runs");
+        make_end(&process, Duration::from_millis(10)).expect("killed");
+        assert_eq!(child.wait().expect("ended").code(), None, "by a signal");
+        make_end(&process, Duration::ZERO).expect("it has ended");
+    }
 }
