@@ -7,6 +7,7 @@ pub mod client;
 mod export;
 pub mod health;
 pub(crate) mod hits;
+mod inode;
 pub mod logging;
 mod overlap;
 pub mod passing;

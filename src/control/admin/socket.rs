@@ -2,19 +2,16 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{
-    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown,
-};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, fchown};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, Gid, chownat};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::inode::Inode;
 use crate::config::shown::Show;
 
 /// Connections that may wait to be accepted.
@@ -168,7 +165,7 @@ impl SocketFile {
 
     fn open_folder(&self, group: u32, user: u32) -> io::Result<()> {
         let folder = Inode::of_folder(&folder_of(self.path()), self.follow)?;
-        let meta = folder.file.metadata()?;
+        let meta = folder.metadata()?;
         let is_to_open = !admits(&meta, group) && is_to_open(&meta, self.follow, user);
         match self.made.is_some() || is_to_open {
             true => folder.give(group, 0o750),
@@ -178,7 +175,7 @@ impl SocketFile {
 
     /// Its path.
     pub fn path(&self) -> &Path {
-        &self.inode.path
+        self.inode.path()
     }
 }
 
@@ -195,66 +192,6 @@ impl Drop for SocketFile {
             let _ = fs::remove_dir(folder);
         }
     }
-}
-
-/// The file at a path; symbolic links are not followed.
-#[derive(Debug)]
-struct Inode {
-    path: PathBuf,
-    /// Kept open, so that the system gives its inode number to no other file.
-    file: File,
-}
-
-impl Inode {
-    fn at(path: &Path) -> io::Result<Self> {
-        let flags = libc::O_PATH | libc::O_NOFOLLOW;
-        let file = File::options().read(true).custom_flags(flags).open(path)?;
-        let path = path.to_owned();
-        Ok(Self { path, file })
-    }
-
-    fn is_socket(&self) -> io::Result<bool> {
-        Ok(self.file.metadata()?.file_type().is_socket())
-    }
-
-    /// The folder at a path, which may be a symbolic link if `follow` is set.
-    fn of_folder(path: &Path, follow: bool) -> io::Result<Self> {
-        let link = if follow { 0 } else { libc::O_NOFOLLOW };
-        let flags = libc::O_PATH | libc::O_DIRECTORY | link;
-        let file = File::options().read(true).custom_flags(flags).open(path)?;
-        let path = path.to_owned();
-        Ok(Self { path, file })
-    }
-
-    /// Gives the file to a group, and sets its mode. Another file that has its path by now is left alone.
-    fn give(&self, group: u32, mode: u32) -> io::Result<()> {
-        let group = Some(Gid::from_raw(group));
-        chownat(&self.file, "", None, group, AtFlags::EMPTY_PATH)?;
-        self.set_mode(mode)
-    }
-
-    /// Sets its mode.
-    fn set_mode(&self, mode: u32) -> io::Result<()> {
-        // The system sets no mode by such a descriptor itself.
-        let opened = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        fs::set_permissions(opened, fs::Permissions::from_mode(mode))
-    }
-
-    /// Removes the file, unless another file has its path by now.
-    fn remove(&self) -> io::Result<()> {
-        let here = fs::symlink_metadata(&self.path)?;
-        if identity(&here) != identity(&self.file.metadata()?) {
-            return Err(io::Error::other(
-                "another file has this path now, and is not removed",
-            ));
-        }
-        fs::remove_file(&self.path)
-    }
-}
-
-/// Identifies a file as long as it exists or is open.
-fn identity(meta: &fs::Metadata) -> (u64, u64) {
-    (meta.dev(), meta.ino())
 }
 
 /// A listening control socket.
