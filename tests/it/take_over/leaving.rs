@@ -1,11 +1,11 @@
 //! Queries and connections that are in progress when another process takes over.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::atomic::Ordering;
 
 use hickory_proto::rr::RecordType;
 
-use super::{sections, server, take_over};
+use super::{asked, asked_line, sections, server, take_over};
 use crate::support::client::{Port, Stream, data, is_blocked, query, until};
 use crate::support::server::{Server, folder, preamble};
 use crate::support::upstream::Upstream;
@@ -53,4 +53,26 @@ fn a_query_of_which_a_part_was_sent_before_is_answered_by_the_new_process() {
     stream.0.write_all(rest).expect("sent");
     assert_eq!(data(&stream.receive().expect("an answer")), ["192.0.2.1"]);
     drop(new);
+}
+
+#[test]
+fn a_running_process_that_is_stopped_while_it_parks_does_not_ask_the_new_one_to_end() {
+    let (upstream, gate) = Upstream::gated();
+    let config = preamble(upstream.address) + "timeout-ms = 30000\n" + &sections();
+    let mut server = Server::start_in(folder(&config, &[("l", "blocked.example\n")]));
+    // The stop lasts until this query is answered.
+    let port = Port::open(server.address);
+    port.send(&query("slow.example", RecordType::A));
+    until("upstream is asked", || !upstream.asked().is_empty());
+    let (_, mut link) = asked(server.folder.path(), "tapis-take-over/1");
+    while !asked_line(&mut link).contains("offer") {}
+    server.signal("TERM");
+    server.logged("stopping signal=");
+    // If the server has ended by now, it does not read this.
+    _ = link.write_all(b"{\"prepared\":{\"version\":\"0\"}}\n");
+    let mut rest = String::new();
+    link.read_to_string(&mut rest).expect("text");
+    gate.store(true, Ordering::Relaxed);
+    assert!(!rest.contains("abort"), "{rest}");
+    assert_eq!(server.wait(), Some(0), "{}", server.log());
 }
