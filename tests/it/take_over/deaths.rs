@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{asked, asked_line, assert_journal_is_whole, pid, server, successor, take_over};
+use super::{
+    asked, asked_line, assert_journal_is_whole, pid, sections, server, successor, take_over,
+};
 use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, preamble, text, verb};
 use crate::support::upstream::Upstream;
@@ -44,7 +46,9 @@ fn assert_serves(server: &Server, folder: &Path, name: &str) {
 #[test]
 fn a_new_process_that_is_killed_at_any_step_leaves_the_running_one_as_it_was() {
     let upstream = Upstream::plain();
-    let mut server = server(&upstream);
+    let log = "[query-log]\nfile = \"queries.jsonl\"\n";
+    let config = preamble(upstream.address) + log + &sections();
+    let mut server = Server::start_in(folder(&config, &[("l", "blocked.example\n")]));
     let folder = server.folder.path().to_owned();
     let first = std::mem::replace(&mut server.folder, tempfile::tempdir().expect("a folder"));
     let steps = [
@@ -75,6 +79,13 @@ fn a_new_process_that_is_killed_at_any_step_leaves_the_running_one_as_it_was() {
             !is_late
         });
         assert!(is_met, "{step}");
+        // Before a reload, which sets up the query log as well.
+        let recorded = format!("recorded-{number}.example");
+        assert!(!is_blocked(server.address, &recorded), "{step}");
+        until("the query is in the query log", || {
+            let log = std::fs::read_to_string(folder.join("queries.jsonl"));
+            log.is_ok_and(|log| log.contains(&recorded))
+        });
         assert_serves(&server, &folder, &format!("after-{number}.example"));
     }
     server.folder = first;
