@@ -44,6 +44,8 @@ impl Starter {
         match unsafe { libc::fork() } {
             -1 => return Err(io::Error::last_os_error()),
             0 => {
+                // Otherwise it would wait for its own end.
+                drop(channel);
                 let run = || {
                     prepare(other.as_raw_fd());
                     serve(&other, &command);
@@ -107,7 +109,7 @@ fn prepare(channel: RawFd) {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
     }
     // Of the descriptors, it needs the channel, and standard error for the program that it starts. On older kernels than
-    // Linux 5.9, others stay open.
+    // Linux 5.9, or if a filter of system calls forbids it, others stay open.
     for (first, last) in [(3, channel - 1), (channel + 1, i32::MAX)] {
         if first <= last {
             // SAFETY: the values that own these descriptors are neither used nor dropped in this process.
