@@ -27,6 +27,15 @@ pub struct Launcher {
     starter: Option<Starter>,
 }
 
+/// A process that was started.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Launched {
+    /// Its number.
+    pub(super) process: u32,
+    /// When it was started.
+    pub(super) at: Instant,
+}
+
 impl Launcher {
     /// Starts the program of this process, as this one was started. This must be called before the program can have been
     /// replaced.
@@ -55,14 +64,14 @@ impl Launcher {
         Ok(())
     }
 
-    /// Starts a process, and waits until it wants to take over. Returns it with the time of its start.
+    /// Starts a process, and waits until it wants to take over.
     ///
     /// # Errors
     /// Why it does not want to, with the remedy.
-    pub(crate) async fn launch(
+    pub(super) async fn launch(
         &self,
         successors: &mut mpsc::Receiver<Successor>,
-    ) -> Result<(Successor, Instant), String> {
+    ) -> Result<(Successor, Launched), String> {
         let unknown = |error| {
             format!("the path of the server's program is not known: {error}; restart it instead")
         };
@@ -76,7 +85,10 @@ impl Launcher {
         let orphan = orphan.map_err(not_started)?;
         tracing::info!(program = %program.shown(), process = orphan.number, "started a process that takes over");
         tokio::select! {
-            Some(successor) = successors.recv() => Ok((successor, started)),
+            Some(successor) = successors.recv() => {
+                let process = orphan.number;
+                Ok((successor, Launched { process, at: started }))
+            }
             _ = orphan.ended() => Err(format!(
                 "{} ended before it took over; the log of the server has the reason",
                 program.shown()
@@ -116,11 +128,12 @@ fn with_take_over(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     arguments
 }
 
-/// Checks that the service manager will count a process as part of the service, if there is a service manager.
+/// Checks that the service manager will count a process as part of the service, if there is a service manager. `is_launched`
+/// is whether this process has started it.
 ///
 /// # Errors
 /// The remedy if it would not: the service would count as ended.
-pub(super) fn membership(process: u32) -> Result<(), String> {
+pub(super) fn membership(process: u32, is_launched: bool) -> Result<(), String> {
     let is_notified = std::env::var_os("NOTIFY_SOCKET").is_some();
     let executed = std::env::var_os("SYSTEMD_EXEC_PID");
     leaves_the_service(std::process::id(), executed.as_deref(), is_notified)?;
@@ -129,7 +142,13 @@ pub(super) fn membership(process: u32) -> Result<(), String> {
     }
     let group = |process: &str| std::fs::read_to_string(format!("/proc/{process}/cgroup")).ok();
     let (ours, other) = (group("self"), group(&process.to_string()));
-    match ours.is_some() && ours == other {
+    let is_same = match other {
+        Some(other) => ours.is_some_and(|ours| ours == other),
+        // `ProtectProc=invisible` hides processes that this one may not trace, and Landlock forbids to trace one that it does
+        // not restrict. A process begins in the group of the one that has started it.
+        None => is_launched,
+    };
+    match is_same {
         true => Ok(()),
         false => Err(
             "it is a service of the service manager, and the new process is not part of that service; use `tapis upgrade`, which starts one that is"

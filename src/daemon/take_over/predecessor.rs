@@ -12,7 +12,7 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::departure::{come_back, leave};
-use super::launch::{Launcher, membership};
+use super::launch::{Launched, Launcher, membership};
 use super::warming;
 use crate::control::admin::passing::Passing;
 use crate::control::admin::requests::{Parking, Request};
@@ -84,12 +84,12 @@ impl Predecessor {
     pub(crate) async fn wait(self, mut arrivals: Arrivals) -> Handover {
         let this = Arc::new(self);
         loop {
-            let (successor, asked) = tokio::select! {
+            let (successor, asked): (Successor, Option<(_, Launched)>) = tokio::select! {
                 Some(successor) = arrivals.successors.recv() => (successor, None),
                 Some((user, reply)) = arrivals.upgrades.recv() => {
                     tracing::info!(user, "asked for an upgrade");
                     match this.launcher.launch(&mut arrivals.successors).await {
-                        Ok((successor, started)) => (successor, Some((reply, started))),
+                        Ok((successor, launched)) => (successor, Some((reply, launched))),
                         Err(reason) => {
                             tracing::warn!(reason, "the upgrade failed: this process goes on");
                             this.take_overs.count(Outcome::Failed);
@@ -103,14 +103,12 @@ impl Predecessor {
                 else => std::future::pending().await,
             };
             let predecessor = Arc::clone(&this);
-            let began = asked
-                .as_ref()
-                .map_or_else(Instant::now, |(_, started)| *started);
+            let launched = asked.as_ref().map(|(_, launched)| *launched);
             let Successor { link, turn } = successor;
             let passing = arrivals.passing.clone();
             let run = move || {
                 let link = Link::new(link);
-                let outcome = predecessor.hand_over(&link, began, &passing);
+                let outcome = predecessor.hand_over(&link, launched, &passing);
                 drop(turn);
                 outcome.map(|handed| (handed, link))
             };
@@ -166,7 +164,7 @@ impl Predecessor {
     fn hand_over(
         &self,
         link: &Link,
-        began: Instant,
+        launched: Option<Launched>,
         passing: &Passing,
     ) -> Result<Handed, LinkError> {
         // Without it, a new process that does not end could not be killed.
@@ -182,7 +180,7 @@ impl Predecessor {
             .guard(self.essential.stop(), "the take-over by another process");
         let mut progress = Progress::default();
         let parking = Parking { parked, committed };
-        let led = self.lead(link, began, passing, parking, is_parked, &mut progress);
+        let led = self.lead(link, launched, passing, parking, is_parked, &mut progress);
         let outcome = match led {
             Ok((has_control, report)) => {
                 // Otherwise the socket of this process is of no use any more.
@@ -220,14 +218,16 @@ impl Predecessor {
     fn lead(
         &self,
         link: &Link,
-        began: Instant,
+        launched: Option<Launched>,
         passing: &Passing,
         parking: Parking,
         is_parked: oneshot::Receiver<u64>,
         progress: &mut Progress,
     ) -> Result<(bool, Upgraded), LinkError> {
+        let began = launched.map_or_else(Instant::now, |launched| launched.at);
         let process = link.peer()?.as_raw_pid().unsigned_abs();
-        membership(process).map_err(LinkError::Refused)?;
+        let is_launched = launched.is_some_and(|launched| launched.process == process);
+        membership(process, is_launched).map_err(LinkError::Refused)?;
         link.set_patience(CHECKING)?;
         // If this process stops from here on, the new one goes on.
         self.is_passing.store(true, Ordering::Relaxed);
