@@ -10,6 +10,7 @@ use crate::serve::pace::Pace;
 use crate::serve::responder::Sockets;
 use crate::serve::routes::PoolId;
 use crate::serve::shared::Clock;
+use crate::serve::upstream::OpenExchange;
 use crate::serve::upstream::connect::Connector;
 use crate::serve::upstream::exchange::{ExchangeError, How, Reply};
 use crate::serve::upstream::pools::{ForwardPool, Forwarding};
@@ -50,6 +51,16 @@ pub(crate) enum Fate {
 }
 
 impl Connector for Fate {
+    fn resume(
+        &self,
+        open: OpenExchange,
+        server: &Arc<Server>,
+        key: &Key,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
+        self.exchange(server, open.how(), key, patience)
+    }
+
     fn exchange(
         &self,
         _: &Arc<Server>,

@@ -11,6 +11,7 @@ use super::bounds::is_usable;
 use super::exchange::{ExchangeError, How, Transport};
 use super::reply::{Again, Evaluation, Received, Sent};
 use super::server::Server;
+use super::stream::placed::OpenExchange;
 use super::{Pool, PriorAttempt, Servers, Unanswered};
 use crate::serve::cache::Key;
 use crate::wire::answer::{Answer, is_cut};
@@ -33,6 +34,16 @@ struct Request<'k> {
     key: &'k Key,
     client: Option<usize>,
     deadline: Instant,
+}
+
+/// How an attempt begins.
+enum Begin {
+    /// With a query in the usual way.
+    Usual,
+    /// With a query in another way.
+    Again(Again),
+    /// With a query that has been sent already.
+    Open(OpenExchange),
 }
 
 /// The end of one attempt.
@@ -73,7 +84,14 @@ impl Pool {
         };
         let (strategy, (mut servers, at_once)) = {
             let selection = self.intake.selection();
-            (selection.strategy, self.lock().order(&selection, now))
+            let mut held = self.lock();
+            let (order, at_once) = held.order(&selection, now);
+            // Otherwise it was recorded for the prior attempt.
+            if prior.is_none() {
+                held.pass_over(&selection, &order, at_once);
+            }
+            let servers = order.into_iter().map(|at| Arc::clone(&held.all[at]));
+            (selection.strategy, (servers.collect::<Vec<_>>(), at_once))
         };
         let count = (servers.len() * ROUNDS).min(MOST_TRIES.max(servers.len()));
         let share = timeout / count.max(1) as u32;
@@ -84,44 +102,51 @@ impl Pool {
         };
         let left = count - usize::from(prior.is_some()).min(count);
         let mut tries = FuturesUnordered::new();
-        // With several servers at once, the last of these.
+        // The server that is waited for first: with several at once, the last of these.
         let mut first = None;
         let mut begun = None;
         if let Some(prior) = prior {
             failure.said = prior.said;
             let is_it = |server: &Arc<Server>| Arc::ptr_eq(server, &prior.server);
+            let begin = match (prior.open, prior.again) {
+                (Some(open), _) => Some(Begin::Open(open)),
+                (None, again) => again.map(Begin::Again),
+            };
             // The server of the prior attempt had its turn: if it has not responded, all others are asked before it. A
-            // server that was removed meanwhile is not asked again.
-            if let Some(at) = servers.iter().position(is_it) {
-                if !prior.responded {
+            // server that was removed meanwhile is not asked again, but an open query is waited for.
+            match servers.iter().position(is_it) {
+                Some(at) if prior.responded => begun = Some((at, true, begin)),
+                Some(at) => {
                     let silent = servers.remove(at);
                     self.update(&silent, |health| health.failed(Instant::now()));
                     servers.push(silent);
+                    begun = Some((servers.len() - 1, false, begin));
                 }
-                let place = if prior.responded {
-                    at
-                } else {
-                    servers.len() - 1
-                };
-                begun = Some((place, prior.responded, prior.again));
+                None if matches!(begin, Some(Begin::Open(_))) => {
+                    servers.push(prior.server);
+                    begun = Some((servers.len() - 1, true, begin));
+                }
+                None => {}
             }
         }
         let mut responded = vec![false; servers.len()];
         let mut tried = responded.clone();
         // One query counts as at most one failure of each server, however often it was repeated.
         let mut charged = responded.clone();
-        if let Some((place, has_responded, again)) = begun {
-            responded[place] = has_responded;
-            charged[place] = true;
-            tried[place] = true;
-            if again.is_some() {
-                let attempt = self.attempt(place, &servers[place], again, request);
-                tries.push(attempt.left_future());
-                first = Some(place);
-            }
-        }
         // A query on a connection can't be lost without a sign of it, so it is not repeated while the first one waits.
         let mut waits_on_connection = vec![false; servers.len()];
+        if let Some((place, is_done, begin)) = begun {
+            responded[place] = is_done;
+            charged[place] = true;
+            tried[place] = true;
+            if let Some(begin) = begin {
+                waits_on_connection[place] = matches!(begin, Begin::Open(_));
+                // The server of an open query was late, so the next one is asked at once.
+                first = (!waits_on_connection[place]).then_some(place);
+                let attempt = self.attempt(place, &servers[place], begin, request);
+                tries.push(attempt.left_future());
+            }
+        }
         let mut plan = (0..servers.len()).cycle().take(left);
         // Of the servers that were asked at once, those that have not responded.
         let mut open = 0;
@@ -156,7 +181,7 @@ impl Pool {
                 let next = plan.find(|&place| can_ask(place))?;
                 tried[next] = true;
                 waits_on_connection[next] = servers[next].is_encrypted();
-                let attempt = self.attempt(next, &servers[next], None, request);
+                let attempt = self.attempt(next, &servers[next], Begin::Usual, request);
                 tries.push(attempt.left_future());
                 Some(next)
             });
@@ -254,7 +279,7 @@ impl Pool {
                 client,
                 deadline,
             };
-            let done = pool.attempt(place, &server, None, request).await;
+            let done = pool.attempt(place, &server, Begin::Usual, request).await;
             if done.responded {
                 pool.update(&server, |health| health.answered(done.took));
             } else if !matches!(done.result, Err(ExchangeError::Busy)) {
@@ -277,12 +302,12 @@ impl Pool {
         }
     }
 
-    /// Asks one server over its transport, or as `again` specifies, and then in each other way that its responses call for.
+    /// Asks one server over its transport, or as `begin` specifies, and then in each other way that its responses call for.
     async fn attempt(
         &self,
         place: usize,
         server: &Arc<Server>,
-        again: Option<Again>,
+        begin: Begin,
         request: Request<'_>,
     ) -> Try {
         let Request {
@@ -305,7 +330,15 @@ impl Pool {
         // The extensions that are no longer used because of a response. If the query without them gets a usable answer,
         // this is recorded as a sign that the server lacks them.
         let (mut edns_off, mut case_off, mut is_case_doubted) = (None, false, false);
-        let mut next = again;
+        let (mut next, mut open) = (None, None);
+        match begin {
+            Begin::Usual => {}
+            Begin::Again(again) => next = Some(again),
+            Begin::Open(exchange) => {
+                how = exchange.how();
+                open = Some(exchange);
+            }
+        }
         for _ in 0..MOST_STEPS {
             match next.take() {
                 None => {}
@@ -325,11 +358,18 @@ impl Pool {
                 // A firewall may drop TCP silently. Half of the time is reserved to ask by UDP in that case.
                 patience /= 2;
             }
-            let begun = Instant::now();
-            let exchange = self.connector.exchange(server, how, key, patience);
-            let reply = exchange.await;
-            self.counters.bump(how.over.queries());
-            server.traffic.sent(how.over == Transport::Udp, 1);
+            let begun = open.as_ref().map_or_else(Instant::now, OpenExchange::since);
+            // The first attempt has counted an open query, as sent and as late.
+            let is_counted = open.is_some();
+            let reply = match open.take() {
+                Some(open) => self.connector.resume(open, server, key, patience),
+                None => self.connector.exchange(server, how, key, patience),
+            };
+            let reply = reply.await;
+            if !is_counted {
+                self.counters.bump(how.over.queries());
+                server.traffic.sent(how.over == Transport::Udp, 1);
+            }
             // TCP is asked only after a response by UDP.
             if how.over != Transport::Tcp {
                 done.took = begun.elapsed();
@@ -339,10 +379,11 @@ impl Pool {
                     server.traffic.took(done.took);
                 }
             }
-            if matches!(
+            let is_late = matches!(
                 reply,
                 Err(ExchangeError::Timeout | ExchangeError::Unreachable)
-            ) {
+            );
+            if is_late && !is_counted {
                 server.traffic.timed_out();
             }
             let reply = match reply {

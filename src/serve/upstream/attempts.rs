@@ -8,17 +8,18 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::exchange::{How, Transport};
+use super::exchange::{ExchangeError, How, Transport};
 use super::health::Health;
 use super::pools::Pools;
 use super::query::OutgoingQuery;
 use super::reply::{Again, Evaluation, Received, Sent};
 use super::server::Server;
-use super::stream::waiter::{AttemptEnd, AttemptHandle, Fate};
-use super::{Pool, PriorAttempt};
+use super::stream::placed::PlacedQuery;
+use super::stream::waiter::{AttemptEnd, AttemptHandle, Fate, Outcome};
+use super::{First, Pool, PriorAttempt};
 use crate::serve::inflight::QueryId;
 use crate::stats::{Count, Counters};
 use crate::wire::answer::{Answer, is_cut};
@@ -48,28 +49,36 @@ struct OpenAttempt {
     how: How,
     at: Instant,
     until: Instant,
-    /// Room on the connection.
-    _place: OwnedSemaphorePermit,
-    /// The resolver asks by now. An answer that comes nevertheless is still used.
-    handed_over: bool,
+    placed: PlacedQuery,
+    /// Where the resolver waits for the outcome, once the attempt is handed over.
+    resolver: Option<oneshot::Sender<Outcome>>,
 }
 
 impl OpenAttempt {
-    /// The event that makes the resolver ask.
-    fn unfinished(
-        &self,
-        responded: bool,
-        said: Option<Answer>,
-        again: Option<Again>,
-    ) -> AttemptEvent {
-        let prior = PriorAttempt {
+    /// The event of a response that is not used at once.
+    fn responded(&self, said: Option<Answer>, again: Option<Again>) -> AttemptEvent {
+        self.ended(Ending::Unfinished(PriorAttempt {
             server: Arc::clone(&self.server),
             since: self.at,
-            responded,
+            responded: true,
             said,
             again,
-        };
-        self.ended(Ending::Unfinished(prior))
+            open: None,
+        }))
+    }
+
+    /// The event that makes the resolver wait for the outcome, and ask other servers meanwhile.
+    fn hand_over(&mut self) -> AttemptEvent {
+        let (outcome, open) = self.placed.hand_over(self.how, self.at);
+        self.resolver = Some(outcome);
+        self.ended(Ending::Unfinished(PriorAttempt {
+            server: Arc::clone(&self.server),
+            since: self.at,
+            responded: false,
+            said: None,
+            again: None,
+            open: Some(open),
+        }))
     }
 
     fn ended(&self, result: Ending) -> AttemptEvent {
@@ -115,14 +124,11 @@ impl Attempts {
             return false;
         }
         let now = Instant::now();
-        let Some(first) = pool.try_first(now) else {
-            return false;
+        let room = |first: &Server| match first.transport() {
+            over @ (Transport::Tls | Transport::Https) => Some((over, first.connections.room()?)),
+            Transport::Udp | Transport::Tcp | Transport::Quic | Transport::H3 => None,
         };
-        let (over, server) = (first.server.transport(), first.server);
-        if !matches!(over, Transport::Tls | Transport::Https) {
-            return false;
-        }
-        let Some(room) = server.connections.room() else {
+        let Some((First { server, patience }, (over, room))) = pool.try_first(now, room) else {
             return false;
         };
         let dialect = server.dialect(now);
@@ -131,7 +137,7 @@ impl Attempts {
         self.last += 1;
         let (number, until) = (self.last, now + pool.timeout());
         let handle = AttemptHandle::new(number, until, self.ends.clone());
-        let Some(place) = room.send(query, handle) else {
+        let Some(placed) = room.send(query, handle) else {
             return false;
         };
         self.counters.bump(over.queries());
@@ -141,7 +147,7 @@ impl Attempts {
             client: query_id.client,
             dialect,
         };
-        self.dues.push(Reverse((now + first.patience, number)));
+        self.dues.push(Reverse((now + patience, number)));
         self.open.insert(
             number,
             OpenAttempt {
@@ -151,8 +157,8 @@ impl Attempts {
                 how,
                 at: now,
                 until,
-                _place: place,
-                handed_over: false,
+                placed,
+                resolver: None,
             },
         );
         true
@@ -182,36 +188,51 @@ impl Attempts {
 
     /// The queries that are still open, for the resolver.
     pub(in crate::serve) fn drain(&mut self) -> Vec<QueryId> {
-        let open = self.open.drain().filter(|(_, open)| !open.handed_over);
+        let open = self.open.drain();
+        let open = open.filter(|(_, open)| open.resolver.is_none());
         open.map(|(_, open)| open.query_id).collect()
     }
 
-    /// Hands over the attempt that is due first, or forgets it if it has been handed over; nothing if it has ended.
+    /// Hands over the attempt that is due first, or ends it if it has been handed over; nothing if it has ended.
     fn expire(&mut self) -> Option<AttemptEvent> {
         let Reverse((_, number)) = self.dues.pop()?;
         let late = self.open.get_mut(&number)?;
-        if std::mem::replace(&mut late.handed_over, true) {
+        if let Some(resolver) = late.resolver.take() {
+            // The resolver may have ended the query.
+            let _ = resolver.send(Err(ExchangeError::Timeout));
             self.open.remove(&number);
             return None;
         }
         self.dues.push(Reverse((late.until, number)));
         self.counters.bump(Count::UpstreamSlow);
         late.server.traffic.timed_out();
-        Some(late.unfinished(false, None, None))
+        Some(late.hand_over())
+    }
+
+    /// Records how long the server took to answer.
+    fn measure(&self, open: &OpenAttempt, now: Instant) {
+        let took = now.saturating_duration_since(open.at);
+        self.counters.upstream_took(took);
+        open.server.traffic.took(took);
+        open.pool.try_answered(&open.server, took);
     }
 
     fn end(&mut self, AttemptEnd { number, outcome }: AttemptEnd) -> Option<AttemptEvent> {
-        let open = self.open.remove(&number)?;
+        let mut open = self.open.remove(&number)?;
         if self.open.is_empty() {
             self.dues.clear();
+        }
+        if let Some(resolver) = open.resolver.take() {
+            // If another server's answer has ended the query, it remains to be recorded how slow this one is.
+            if let Err(Ok(Fate::Answered(_))) = resolver.send(outcome) {
+                self.measure(&open, Instant::now());
+            }
+            return None;
         }
         let event = match outcome {
             Ok(Fate::Answered((bytes, fit))) => {
                 let now = Instant::now();
-                let took = now.saturating_duration_since(open.at);
-                self.counters.upstream_took(took);
-                open.server.traffic.took(took);
-                open.pool.try_answered(&open.server, took);
+                self.measure(&open, now);
                 let sent = Sent {
                     server: &open.server,
                     how: open.how,
@@ -229,19 +250,16 @@ impl Attempts {
                     Evaluation::Answer(answer) if open.pool.intake.accepts(&answer) => {
                         return Some(open.ended(Ending::Answered(answer)));
                     }
-                    Evaluation::Answer(answer) => open.unfinished(true, Some(answer), None),
-                    Evaluation::Again(again) => open.unfinished(true, None, Some(again)),
-                    Evaluation::Garbage => open.unfinished(true, None, None),
+                    Evaluation::Answer(answer) => open.responded(Some(answer), None),
+                    Evaluation::Again(again) => open.responded(None, Some(again)),
+                    Evaluation::Garbage => open.responded(None, None),
                 }
             }
             Err(_) => {
-                // If the resolver asks by now, the failure counts already.
-                if !open.handed_over {
-                    let failed = |health: &mut Health| health.failed(Instant::now());
-                    open.pool.update(&open.server, failed);
-                }
+                let failed = |health: &mut Health| health.failed(Instant::now());
+                open.pool.update(&open.server, failed);
                 // It would refuse the same query again.
-                open.unfinished(true, None, None)
+                open.responded(None, None)
             }
             Ok(Fate::Unsent) => open.ended(Ending::Lost),
             Ok(Fate::Lost) => {
@@ -249,6 +267,6 @@ impl Attempts {
                 open.ended(Ending::Lost)
             }
         };
-        (!open.handed_over).then_some(event)
+        Some(event)
     }
 }

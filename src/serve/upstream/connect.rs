@@ -11,6 +11,7 @@ use super::datagram;
 use super::exchange::{ExchangeError, How, Reply, Transport, error_of};
 use super::query::OutgoingQuery;
 use super::server::Server;
+use super::stream::placed::OpenExchange;
 use crate::serve::cache::Key;
 use crate::stats::Counters;
 use crate::sys::udp::Ports;
@@ -22,6 +23,16 @@ pub trait Connector: Send + Sync + 'static {
         &self,
         server: &Arc<Server>,
         how: How,
+        key: &Key,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<Reply, ExchangeError>>;
+
+    /// Waits for the reply to a query that a first attempt sent to `server` on a connection. Sends it again only if that
+    /// connection ends, or is dead without a sign. Gives up after `patience`.
+    fn resume(
+        &self,
+        open: OpenExchange,
+        server: &Arc<Server>,
         key: &Key,
         patience: Duration,
     ) -> BoxFuture<'static, Result<Reply, ExchangeError>>;
@@ -52,15 +63,15 @@ impl Network {
             counters,
         }
     }
-}
 
-impl Connector for Network {
-    fn exchange(
+    /// Sends a query, unless it is `open`, and waits for the reply.
+    fn ask(
         &self,
         server: &Arc<Server>,
         how: How,
         key: &Key,
         patience: Duration,
+        open: Option<OpenExchange>,
     ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
         let mut dialect = how.dialect;
         dialect.random_case &= how.over == Transport::Udp;
@@ -91,12 +102,35 @@ impl Connector for Network {
                 | Transport::H3 => {
                     let peer = server.peer(&counters);
                     let connections = &server.connections;
-                    let reply = connections.exchange(&peer, how.client, query, deadline, &places);
+                    let client = how.client;
+                    let reply = connections.exchange(&peer, client, query, deadline, &places, open);
                     let (bytes, fit) = reply.await?;
                     Ok(Reply { bytes, fit })
                 }
             }
         })
+    }
+}
+
+impl Connector for Network {
+    fn exchange(
+        &self,
+        server: &Arc<Server>,
+        how: How,
+        key: &Key,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
+        self.ask(server, how, key, patience, None)
+    }
+
+    fn resume(
+        &self,
+        open: OpenExchange,
+        server: &Arc<Server>,
+        key: &Key,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
+        self.ask(server, open.how(), key, patience, Some(open))
     }
 
     fn crowded(&self) -> bool {

@@ -36,6 +36,7 @@ pub use self::failures::FailureCounts;
 use self::health::Health;
 use self::reply::Again;
 use self::server::{Server, Target};
+pub use self::stream::placed::OpenExchange;
 use super::routes::PoolId;
 use super::shared::Setting;
 use crate::config::selection::{Selection, Strategy};
@@ -82,18 +83,20 @@ impl Servers {
         self.all.iter().any(|server| server.is_encrypted())
     }
 
-    /// The servers in the order to ask them, and how many of them to ask at once. The others are recorded as passed over.
-    fn order(&mut self, selection: &Selection, now: Instant) -> (Vec<Arc<Server>>, usize) {
+    /// The indices of the servers in the order to ask them, and how many of them to ask at once.
+    fn order(&self, selection: &Selection, now: Instant) -> (Vec<usize>, usize) {
         let order = health::order(&self.health, selection.strategy, now);
-        let at_once = self.at_once(selection, now);
+        (order, self.at_once(selection, now))
+    }
+
+    /// Records for a query that the servers of `order` are not asked at first, except `at_once` of them.
+    fn pass_over(&mut self, selection: &Selection, order: &[usize], at_once: usize) {
         // With a strict order, times don't matter, and those that are shown should stay as they were measured.
         if selection.strategy != Strategy::Strict {
             for &other in order.iter().skip(at_once) {
                 self.health[other].passed_over();
             }
         }
-        let servers = order.into_iter().map(|at| Arc::clone(&self.all[at]));
-        (servers.collect(), at_once)
     }
 
     /// How many servers to ask at once: servers that are down are not among them.
@@ -151,6 +154,8 @@ pub struct PriorAttempt {
     pub said: Option<Answer>,
     /// How to ask the same server again, if its response is a reason to do so.
     pub again: Option<Again>,
+    /// The query, if it waits on a connection, where its response may still arrive.
+    pub open: Option<OpenExchange>,
 }
 
 /// The server to ask first.
@@ -243,19 +248,26 @@ impl Pool {
         self.is_encrypted.load(Ordering::Acquire)
     }
 
-    /// The server to ask first; `None` if there is none or several are to be asked at once, or another thread holds the
-    /// lock: this never waits.
-    pub(super) fn try_first(&self, now: Instant) -> Option<First> {
+    /// The server to ask first, if `accept` takes it, with what that returned. `None` without an effect otherwise, or if
+    /// several servers are to be asked at once, or if another thread holds the lock: this never waits.
+    pub(super) fn try_first<T>(
+        &self,
+        now: Instant,
+        accept: impl FnOnce(&Server) -> Option<T>,
+    ) -> Option<(First, T)> {
         let selection = self.intake.selection();
         let mut servers = self.servers.try_lock().ok()?;
-        if servers.at_once(&selection, now) > 1 {
+        let (order, at_once) = servers.order(&selection, now);
+        if at_once > 1 {
             return None;
         }
-        let (order, _) = servers.order(&selection, now);
-        let server = order.into_iter().next()?;
-        let patience = servers.health(&server)?.patience(selection.strategy);
+        let first = *order.first()?;
+        let server = Arc::clone(&servers.all[first]);
+        let accepted = accept(&server)?;
+        servers.pass_over(&selection, &order, at_once);
+        let patience = servers.health[first].patience(selection.strategy);
         let patience = patience.min(self.timeout() / 2);
-        Some(First { server, patience })
+        Some((First { server, patience }, accepted))
     }
 
     /// Records that a server answered, unless another thread holds the lock.

@@ -67,11 +67,32 @@ impl Connector for Script {
         key: &Key,
         patience: Duration,
     ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
-        let (server, over) = (server.address(), how.over);
-        self.asked
-            .lock()
-            .expect("not poisoned")
-            .push((server, over));
+        let asked = (server.address(), how.over);
+        self.asked.lock().expect("not poisoned").push(asked);
+        self.reply(asked.0, how, key, patience)
+    }
+
+    fn resume(
+        &self,
+        open: OpenExchange,
+        server: &Arc<Server>,
+        key: &Key,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
+        self.reply(server.address(), open.how(), key, patience)
+    }
+}
+
+impl Script {
+    /// The reply of a server, by what it does.
+    fn reply(
+        &self,
+        server: SocketAddr,
+        how: How,
+        key: &Key,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
+        let over = how.over;
         let does = self.servers[&server];
         let answer = |rcode: u16, flags: u16| {
             let mut wire = vec![0, 0];
@@ -335,6 +356,7 @@ async fn after_a_silent_first_attempt_the_other_servers_are_asked() {
         responded: false,
         said: None,
         again: None,
+        open: None,
     };
     assert!(pool.ask(&query_key(), None, Some(prior)).await.is_ok());
     assert_eq!(script.asked.lock().expect("not poisoned")[0].0, address(2));
@@ -351,6 +373,7 @@ async fn a_workers_attempt_and_its_time_count() {
         responded: false,
         said: None,
         again: None,
+        open: None,
     };
     assert!(pool.ask(&query_key(), None, Some(prior)).await.is_err());
     assert_eq!(start.elapsed(), Duration::from_secs(2));
@@ -366,6 +389,7 @@ async fn a_truncated_first_attempt_is_continued_over_tcp() {
         responded: true,
         said: None,
         again: Some(Again::Tcp),
+        open: None,
     };
     let answer = pool
         .ask(&query_key(), None, Some(prior))
@@ -396,6 +420,7 @@ async fn servers_that_stay_keep_their_health_and_others_lose_it() {
         responded: true,
         said: None,
         again: Some(Again::Tcp),
+        open: None,
     };
     assert!(pool.ask(&query_key(), None, Some(prior)).await.is_ok());
     let asked = script.asked.lock().expect("not poisoned");

@@ -81,6 +81,7 @@ async fn with_a_stale_answer_a_datagram_is_answered_after_1800_milliseconds() {
             responded: false,
             said: None,
             again: None,
+            open: None,
         };
         let (jobs, queue) = mpsc::channel(1);
         let taken = Arc::clone(&resolver).run_jobs(queue, TaskTracker::new());

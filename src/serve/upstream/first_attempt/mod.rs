@@ -209,7 +209,7 @@ impl FirstAttempt {
     fn open_port(&mut self, of: PoolId, now: Instant, waits: &mut WaitSet) -> Option<usize> {
         let pool = Arc::clone(&self.lanes.get(of)?.pool);
         let version = pool.version();
-        let to = pool.try_first(now).filter(|to| !to.server.is_encrypted())?;
+        let (to, ()) = pool.try_first(now, |first| (!first.is_encrypted()).then_some(()))?;
         let place = match self.free.pop() {
             Some(place) => place,
             None if self.ports.len() < self.most => {

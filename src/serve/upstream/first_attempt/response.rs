@@ -97,6 +97,7 @@ pub(super) fn receive(
         responded: true,
         said,
         again,
+        open: None,
     };
     (!sent.handed_over).then_some(UpstreamEvent {
         query_id: sent.query_id,
@@ -112,6 +113,7 @@ pub(super) fn unanswered(query_id: QueryId, server: &Arc<Server>, since: Instant
         responded: false,
         said: None,
         again: None,
+        open: None,
     };
     UpstreamEvent {
         query_id,

@@ -15,6 +15,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::https;
 use super::peer::{Peer, Stream};
+use super::placed::PlacedQuery;
 use super::quic;
 use super::state::{ConnectionState, PIPELINE, Request};
 use super::waiter::{AttemptHandle, Fate, Outcome, Waiter};
@@ -123,8 +124,8 @@ impl Connection {
         self.requests.is_closed() || self.state.is_over.load(Ordering::Relaxed)
     }
 
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.state, &other.state)
+    pub(super) fn is_of(&self, state: &Arc<ConnectionState>) -> bool {
+        Arc::ptr_eq(&self.state, state)
     }
 }
 
@@ -135,17 +136,20 @@ pub(in crate::serve) struct Room {
 }
 
 impl Room {
-    /// Sends a query whose end is reported by `attempt`. Returns the place that it takes until then; `None` if the
-    /// connection has just ended.
+    /// Sends a query whose end is reported by `attempt`. `None` if the connection has just ended.
     pub(in crate::serve) fn send(
         self,
         query: OutgoingQuery,
         attempt: AttemptHandle,
-    ) -> Option<OwnedSemaphorePermit> {
+    ) -> Option<PlacedQuery> {
         let answer = Waiter::Attempt(attempt);
         let request = Request { query, answer };
-        self.connection.requests.try_send(request).ok()?;
-        Some(self.place)
+        let Self { connection, place } = self;
+        connection.requests.try_send(request).ok()?;
+        Some(PlacedQuery {
+            connection: connection.state,
+            _place: place,
+        })
     }
 }
 

@@ -8,6 +8,7 @@ mod connection;
 mod https;
 mod opening;
 pub(super) mod peer;
+pub(super) mod placed;
 mod quic;
 mod state;
 pub(super) mod waiter;
@@ -22,6 +23,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use self::connection::{Connection, Room};
 use self::opening::SharedConnection;
 use self::peer::Peer;
+use self::placed::OpenExchange;
+use self::state::ConnectionState;
 use self::waiter::{Fate, Outcome, Response};
 use super::exchange::ExchangeError;
 use super::query::OutgoingQuery;
@@ -53,7 +56,8 @@ impl Default for Connections {
 
 impl Connections {
     /// Sends `query` to `peer` and returns the response. The ID of the query is replaced by one that is free on the
-    /// connection. If the connection is cut, the query is sent again on another one.
+    /// connection. If the connection is cut, the query is sent again on another one. If it is `open`, it has been sent
+    /// already.
     ///
     /// If the server does not support pipelining, the query gets a connection of its own. The number of such
     /// connections to one server is limited, and clients take turns when their queries wait for one. Each such
@@ -65,14 +69,18 @@ impl Connections {
         query: OutgoingQuery,
         deadline: Instant,
         places: &Semaphore,
+        mut open: Option<OpenExchange>,
     ) -> Result<Response, ExchangeError> {
         let mut tries = 0;
         // A query that was not sent can't be the reason why the connection ended, so only the deadline limits that.
         while tries < MOST_TRIES {
             let query = query.clone();
-            let done = match self.shared.is_single() {
-                true => self.alone(peer, client, query, deadline, places).await,
-                false => self.together(peer, query, deadline).await,
+            let done = match open.take() {
+                Some(open) => self.resume(peer, open, query, deadline).await,
+                None if self.shared.is_single() => {
+                    self.alone(peer, client, query, deadline, places).await
+                }
+                None => self.together(peer, query, deadline).await,
             };
             match done? {
                 Fate::Answered(response) => return Ok(response),
@@ -99,28 +107,53 @@ impl Connections {
         self.shared.kept()?.room()
     }
 
-    /// Uses the shared connection. A connection that was opened earlier may be dead without any sign of it. So if
-    /// nothing arrives on it within half of the remaining time, the other half is used for another connection.
+    /// Uses the shared connection.
     async fn together(&self, peer: &Peer, query: OutgoingQuery, deadline: Instant) -> Outcome {
         let (connection, is_new) = self.shared.get(peer, deadline).await?;
-        let now = Instant::now();
-        let half = match is_new {
-            true => deadline,
-            false => now + deadline.saturating_duration_since(now) / 2,
-        };
-        let mut answer = std::pin::pin!(connection.ask(query.clone()));
+        let answer = connection.ask(query.clone());
+        if is_new {
+            return until(deadline, answer).await;
+        }
+        let asked = (&connection.state, Instant::now());
+        self.wait(peer, query, deadline, asked, answer).await
+    }
+
+    /// Waits for the response to a query that was sent on the shared connection.
+    async fn resume(
+        &self,
+        peer: &Peer,
+        open: OpenExchange,
+        query: OutgoingQuery,
+        deadline: Instant,
+    ) -> Outcome {
+        let (connection, since) = (Arc::clone(&open.connection), open.since());
+        let asked = (&connection, since);
+        self.wait(peer, query, deadline, asked, open.outcome())
+            .await
+    }
+
+    /// Waits for `answer`, that of a query that was sent at some time on a connection. A connection that was opened earlier
+    /// may be dead without any sign of it. So if nothing arrives on it within half of the time from then to the deadline,
+    /// the other half is used for another connection.
+    async fn wait(
+        &self,
+        peer: &Peer,
+        query: OutgoingQuery,
+        deadline: Instant,
+        (connection, since): (&Arc<ConnectionState>, Instant),
+        answer: impl Future<Output = Outcome>,
+    ) -> Outcome {
+        let half = since + deadline.saturating_duration_since(since) / 2;
+        let mut answer = std::pin::pin!(answer);
         if let Ok(done) = timeout_at(half, &mut answer).await {
             return done;
         }
-        if half == deadline {
-            return Err(ExchangeError::Timeout);
-        }
-        if connection.state.received_since(now) {
+        if connection.received_since(since) {
             // The connection is not dead; only the answer to this query is slow.
             return until(deadline, answer).await;
         }
         let another = async {
-            self.shared.discard(&connection);
+            self.shared.discard(connection);
             let (another, _) = self.shared.get(peer, deadline).await?;
             another.ask(query).await
         };

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::connection::Connection;
 use super::peer::Peer;
-use super::state::lock;
+use super::state::{ConnectionState, lock};
 use crate::serve::upstream::exchange::ExchangeError;
 
 /// How long the opening of a connection may take, its TLS handshake included.
@@ -92,9 +92,9 @@ impl SharedConnection {
     }
 
     /// Makes later queries use another connection. Queries that wait on this one may still be answered.
-    pub(super) fn discard(&self, connection: &Connection) {
+    pub(super) fn discard(&self, connection: &Arc<ConnectionState>) {
         let mut state = lock(&self.0);
-        state.connection.take_if(|kept| kept.is_same(connection));
+        state.connection.take_if(|kept| kept.is_of(connection));
     }
 
     /// Whether each connection gets only one query.

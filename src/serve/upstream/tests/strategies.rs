@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::encryption::{Encryption, Pin, Protocol};
 use crate::config::selection::{Selection, Strategy};
+use crate::serve::upstream::stream::placed::tests::open_exchange;
 use crate::tls::client::{Authorities, TlsClient};
 
 fn with(strategy: Strategy, servers: &[Does]) -> (Arc<Pool>, Arc<Script>) {
@@ -25,7 +26,8 @@ async fn in_strict_order_a_slower_server_stays_the_first() {
     let (pool, script) = with(Strategy::Strict, &[Does::Says(0, 90), Does::Says(0, 1)]);
     for _ in 0..50 {
         assert_eq!(timed(&pool).await.0, Ok(0));
-        let first = pool.try_first(Instant::now()).expect("a server");
+        let first = pool.try_first(Instant::now(), |_| Some(()));
+        let (first, ()) = first.expect("a server");
         assert_eq!(first.server.address(), address(1));
     }
     assert_eq!(asked(&script), vec![address(1); 50]);
@@ -63,7 +65,8 @@ async fn several_servers_are_asked_at_once_and_the_first_usable_answer_counts() 
         ..Selection::default()
     };
     pool.select(&selection);
-    assert!(pool.try_first(Instant::now()).is_none(), "no worker asks");
+    let first = pool.try_first(Instant::now(), |_| Some(()));
+    assert!(first.is_none(), "no worker asks");
     let (answer, took) = timed(&pool).await;
     assert_eq!((answer, took), (Ok(0), Duration::from_millis(20)));
     assert_eq!(asked(&script), [1, 2, 3].map(address));
@@ -96,13 +99,13 @@ async fn a_silent_server_beside_a_good_one_is_down_after_a_while_and_not_asked_i
     asked(&script);
     assert_eq!(timed(&pool).await.0, Ok(0));
     assert_eq!(asked(&script), [address(2)]);
-    let first = pool.try_first(Instant::now()).expect("a single server");
+    let first = pool.try_first(Instant::now(), |_| Some(()));
+    let (first, ()) = first.expect("a single server");
     assert_eq!(first.server.address(), address(2), "a worker asks again");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_query_that_waits_on_a_connection_is_asked_again_after_that_broke_off() {
-    let (pool, script) = pool(&[Does::BreaksOff(2)]);
+/// Makes the first server of a pool one that is asked by TLS.
+fn encrypt_first(pool: &Pool) {
     let settings = Encryption {
         protocol: Protocol::Tls,
         name: None,
@@ -112,11 +115,103 @@ async fn a_query_that_waits_on_a_connection_is_asked_again_after_that_broke_off(
     };
     let ip = address(1).ip();
     let tls = TlsClient::new(&settings, ip, &mut Authorities::default()).expect("a pin");
-    pool.replace(&[Target {
-        tls: Some(tls),
-        ..Target::plain(address(1), Dialect::FULL)
-    }]);
+    let mut targets = pool.targets();
+    targets[0].tls = Some(tls);
+    pool.replace(&targets);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_that_waits_on_a_connection_is_asked_again_after_that_broke_off() {
+    let (pool, script) = pool(&[Does::BreaksOff(2)]);
+    encrypt_first(&pool);
     let (answer, took) = timed(&pool).await;
     assert_eq!((answer, took), (Ok(0), Duration::from_millis(1001)));
     assert_eq!(asked(&script).len(), 3);
+}
+
+/// Asks the pool after a first attempt on a connection of its first server, which is late.
+async fn continued(pool: &Arc<Pool>) -> (u16, Duration) {
+    let (server, since) = (first(pool), Instant::now());
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let how = How {
+        over: server.transport(),
+        client: None,
+        dialect: Dialect::FULL,
+    };
+    let prior = PriorAttempt {
+        open: Some(open_exchange(&server, how, since)),
+        server,
+        since,
+        responded: false,
+        said: None,
+        again: None,
+    };
+    let answer = pool.ask(&query_key(), None, Some(prior)).await;
+    (answer.expect("an answer").rcode(), since.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_first_attempt_on_a_connection_is_waited_for_and_not_repeated() {
+    let (alone, script) = pool(&[Does::Says(3, 600)]);
+    encrypt_first(&alone);
+    assert_eq!(continued(&alone).await, (3, Duration::from_millis(750)));
+    assert!(asked(&script).is_empty());
+    let state = &alone.state()[0];
+    assert_eq!(state.latency, Some(Duration::from_millis(750)));
+    assert_eq!((state.unanswered, state.traffic.sent), (0, [0, 0]));
+    // Another server is asked at once, and the first answer counts.
+    for (of_other, expected, after) in [(Does::Says(0, 20), 0, 170), (Does::Sleeps, 3, 750)] {
+        let (both, script) = pool(&[Does::Says(3, 600), of_other]);
+        encrypt_first(&both);
+        let after = Duration::from_millis(after);
+        assert_eq!(continued(&both).await, (expected, after));
+        assert!(asked(&script).iter().all(|server| *server == address(2)));
+    }
+    // After its connection broke off it is repeated.
+    let (alone, script) = pool(&[Does::BreaksOff(1)]);
+    encrypt_first(&alone);
+    assert_eq!(continued(&alone).await, (0, Duration::from_millis(651)));
+    assert_eq!(asked(&script), [address(1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_first_attempt_is_answered_by_a_server_that_was_removed_meanwhile() {
+    let (pool, script) = pool(&[Does::Says(3, 600), Does::Sleeps]);
+    encrypt_first(&pool);
+    let answered = continued(&pool);
+    let removed = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        pool.replace(&pool.targets()[1..]);
+    };
+    let (answered, ()) = tokio::join!(answered, removed);
+    assert_eq!(answered, (3, Duration::from_millis(750)));
+    assert!(asked(&script).iter().all(|server| *server == address(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_is_passed_over_once_for_each_query() {
+    let (pool, _) = pool(&[Does::Says(0, 100), Does::Says(0, 200)]);
+    assert_eq!(timed(&pool).await.0, Ok(0));
+    let slower = pool.lock().all[1].clone();
+    pool.update(&slower, |health| {
+        health.answered(Duration::from_millis(200))
+    });
+    let latency = || pool.state()[1].latency.expect("measured");
+    // First attempts that can't be made there have no effect.
+    assert!(pool.try_first(Instant::now(), |_| None::<()>).is_none());
+    assert_eq!(latency(), Duration::from_millis(200));
+    assert!(pool.try_first(Instant::now(), |_| Some(())).is_some());
+    let passed_over = latency();
+    assert!(passed_over < Duration::from_millis(200));
+    // Neither has the continuation of one.
+    let prior = PriorAttempt {
+        server: first(&pool),
+        since: Instant::now(),
+        responded: true,
+        said: None,
+        again: Some(Again::Tcp),
+        open: None,
+    };
+    assert!(pool.ask(&query_key(), None, Some(prior)).await.is_ok());
+    assert_eq!(latency(), passed_over);
 }

@@ -82,8 +82,9 @@ fn each_silent_query_is_reported_when_its_own_patience_ends_and_not_before() {
     let mut fixture = Fixture::new(1);
     assert_eq!(fixture.first_attempt.next_due(), None, "nothing is asked");
     let start = fixture.now;
-    let first = fixture.first_attempt.pools.default_pool().try_first(start);
-    let patience = first.expect("one").patience;
+    let pool = fixture.first_attempt.pools.default_pool();
+    let (first, ()) = pool.try_first(start, |_| Some(())).expect("one");
+    let patience = first.patience;
     assert!(fixture.ask(0));
     fixture.now += patience / 2;
     assert!(fixture.ask(1));

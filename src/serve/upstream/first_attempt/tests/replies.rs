@@ -66,12 +66,9 @@ fn a_truncated_answer_or_one_longer_than_announced_is_repeated_over_tcp() {
 #[test]
 fn an_answer_to_a_query_without_edns_may_have_512_bytes() {
     let mut fixture = Fixture::new(64);
-    let first = fixture
-        .first_attempt
-        .pools
-        .default_pool()
-        .try_first(fixture.now)
-        .expect("one");
+    let pool = fixture.first_attempt.pools.default_pool();
+    let first = pool.try_first(fixture.now, |_| Some(()));
+    let (first, ()) = first.expect("one");
     first.server.answered_without_edns(true, fixture.now);
     for (number, len) in [512, 513, 1232].into_iter().enumerate() {
         assert!(fixture.ask(number));
@@ -144,14 +141,9 @@ fn a_server_without_edns_and_random_case_is_asked_without_them_at_once() {
     assert!(fixture.ask(0));
     fixture.first_attempt.flush();
     assert!(ask::has_edns(&fixture.next().0));
-    let server = fixture
-        .first_attempt
-        .pools
-        .default_pool()
-        .try_first(fixture.now)
-        .expect("one")
-        .server;
-    server.answered_without_edns(true, fixture.now);
+    let pool = fixture.first_attempt.pools.default_pool();
+    let (first, ()) = pool.try_first(fixture.now, |_| Some(())).expect("one");
+    first.server.answered_without_edns(true, fixture.now);
     for number in 1..20 {
         assert!(fixture.ask(number));
         fixture.first_attempt.flush();
