@@ -55,6 +55,7 @@ struct QueryLine {
     qtype: Option<String>,
     rcode: Option<String>,
     from: Option<String>,
+    upstream: Option<String>,
     rule: Option<RuleOfLine>,
     latency_us: u64,
 }
@@ -176,9 +177,11 @@ fn print(query: &QueryLine, out: &mut impl Write) -> io::Result<()> {
         } = rule;
         format!(", {action} by {kind} {source}{}", name.unwrap_or_default())
     });
+    let upstream = query.upstream.as_ref();
+    let server = upstream.map_or_else(String::new, |server| format!(" {server}"));
     writeln!(
         out,
-        "{} {} {} {question}: {} from {}{rule}, {} us",
+        "{} {} {} {question}: {} from {}{server}{rule}, {} us",
         query.time,
         or(&query.client, "-"),
         query.transport,

@@ -446,7 +446,7 @@ mod tests {
     }
 
     fn listeners() -> (Arc<Listeners>, mpsc::Receiver<Job>) {
-        let recorder = Arc::new(Recorder::start(1).expect("started"));
+        let recorder = Arc::new(Recorder::start(1, |_| None).expect("started"));
         let resolver = observed(|counters| query_observer(counters, recorder.tap(1)));
         let (essential, tracker) = (Essential::default(), TaskTracker::new());
         let responder = resolver.responder();

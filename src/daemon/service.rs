@@ -100,10 +100,13 @@ impl Service {
         };
         let pace = Arc::new(Pace::new(config.server.discard));
         let sockets = Arc::new(Sockets::from_pointee(Vec::new()));
-        let recorder = Recorder::start(workers).map_err(|source| DaemonError::System {
-            what: "a thread",
-            source,
-        })?;
+        let servers = Arc::clone(&pools);
+        let find_server = move |number| Some(servers.server(number)?.address().to_string());
+        let recorder =
+            Recorder::start(workers, find_server).map_err(|source| DaemonError::System {
+                what: "a thread",
+                source,
+            })?;
         if takes_over {
             // The file and the receiver belong to the other process.
             recorder.hold();

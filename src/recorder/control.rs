@@ -1,6 +1,7 @@
 //! The recorder as the rest of the server uses it.
 
 use std::io;
+use std::num::NonZeroU16;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::figures::{Figures, Sink, Switch};
+use super::query_log::LineRoom;
+use super::servers::ServerAddresses;
 use super::tap::Tap;
 use super::thread::{Command, RecorderThread};
 use crate::config::Recording;
@@ -35,11 +38,15 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Starts a recorder for this number of workers. It records nothing before it is configured.
+    /// Starts a recorder for this number of workers. It records nothing before it is configured. `find_server` finds the
+    /// address of an upstream server by its number.
     ///
     /// # Errors
     /// If the thread can't be started.
-    pub fn start(workers: usize) -> io::Result<Self> {
+    pub fn start(
+        workers: usize,
+        find_server: impl Fn(NonZeroU16) -> Option<String> + Send + 'static,
+    ) -> io::Result<Self> {
         let switch = Arc::<Switch>::default();
         let shared_rings = thread::available_parallelism().map_or(1, |cores| cores.get());
         let rings = (0..workers).map(|_| 1);
@@ -53,6 +60,7 @@ impl Recorder {
             taps.clone(),
             Arc::clone(&figures),
             queue,
+            LineRoom::new(ServerAddresses::new(Box::new(find_server))),
         );
         let thread = thread::Builder::new()
             .name("tapis-recorder".to_owned())
@@ -203,7 +211,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut recording = Recording::default();
         recording.query_log.file = Some(folder.path().join("log"));
-        let recorder = Recorder::start(1).expect("started");
+        let recorder = Recorder::start(1, |_| None).expect("started");
         recorder.configure(&recording);
         recorder.settle();
         assert!(recorder.is_on());

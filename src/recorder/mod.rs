@@ -18,6 +18,7 @@ mod overflow;
 mod query_log;
 mod record;
 mod ring;
+mod servers;
 mod tail;
 mod tap;
 mod thread;

@@ -1,6 +1,7 @@
 //! A finished query as it is recorded.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use tokio::time::Instant;
 
@@ -31,6 +32,8 @@ pub(super) struct Head {
     pub(super) transport: Transport,
     pub(super) outcome: Option<Count>,
     pub(super) rcode: Option<u8>,
+    /// The number of the upstream server that the answer comes from.
+    pub(super) upstream: Option<NonZeroU16>,
     pub(super) received: Instant,
     pub(super) ended: Instant,
     pub(super) rule: Option<Rule>,

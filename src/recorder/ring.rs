@@ -105,6 +105,7 @@ mod tests {
             transport: Transport::Udp,
             outcome: None,
             rcode: None,
+            upstream: None,
             received: Instant::now(),
             ended: Instant::now(),
             rule: None,

@@ -275,6 +275,7 @@ mod tests {
             transport: Transport::Udp,
             outcome: None,
             rcode: None,
+            upstream: None,
             received: tokio::time::Instant::now(),
             ended: tokio::time::Instant::now(),
             rule: is_blocked.then_some(Rule {

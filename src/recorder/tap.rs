@@ -103,6 +103,7 @@ impl Tap {
                 transport: query.client.transport,
                 outcome: query.outcome,
                 rcode: query.rcode(),
+                upstream: query.upstream,
                 received: query.received,
                 ended: Instant::now(),
                 rule: matched.map(|matched| Rule {

@@ -70,6 +70,7 @@ impl RecorderThread {
         taps: Vec<Arc<Tap>>,
         figures: Arc<Figures>,
         commands: Receiver<Command>,
+        room: LineRoom,
     ) -> Self {
         Self {
             switch,
@@ -79,7 +80,7 @@ impl RecorderThread {
             config: Recording::default(),
             rings: Vec::new(),
             clients: Clients::hidden(),
-            room: LineRoom::default(),
+            room,
             query_log: None,
             dnstap: None,
             top: None,
@@ -323,6 +324,7 @@ mod tests {
             transport: Transport::Udp,
             outcome: None,
             rcode: None,
+            upstream: None,
             received: tokio::time::Instant::now(),
             ended: tokio::time::Instant::now(),
             rule: None,
@@ -340,7 +342,9 @@ mod tests {
             .map(|_| Arc::new(Tap::new(Arc::clone(&switch), 1)))
             .collect();
         let (commands, queue) = channel();
-        let mut thread = RecorderThread::new(switch, taps.clone(), Arc::clone(&figures), queue);
+        let room = LineRoom::default();
+        let mut thread =
+            RecorderThread::new(switch, taps.clone(), Arc::clone(&figures), queue, room);
         thread.configure(&Recording {
             query_log: QueryLog {
                 file: Some(file.clone()),
@@ -369,7 +373,8 @@ mod tests {
         let tap = Arc::new(Tap::new(Arc::clone(&switch), 1));
         let (commands, queue) = channel();
         let taps = vec![Arc::clone(&tap)];
-        let mut thread = RecorderThread::new(switch, taps, Arc::default(), queue);
+        let mut thread =
+            RecorderThread::new(switch, taps, Arc::default(), queue, LineRoom::default());
         thread.configure(recording);
         (thread, tap, commands)
     }

@@ -1,5 +1,6 @@
 //! The dispatcher, through which every transport gets its messages answered.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use arc_swap::Guard;
@@ -236,13 +237,18 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
             }
             Err(ending) => (Some((*ending).into()), None),
         };
+        let finish = |response, tally: Tally| {
+            let upstream = resolution.server().filter(|_| tally.is_from_upstream());
+            let rules = (tally.rule, tally.logged);
+            self.observe(message, query, response, Some(tally.count), rules, upstream);
+        };
         match step {
             Some(Step::Reply(tally) | Step::Refresh(_, tally)) => {
-                self.finish(message, query, Some(out.as_slice()), tally);
+                finish(Some(out.as_slice()), tally);
                 Conclusion::Reply
             }
             Some(Step::Drop(tally)) => {
-                self.finish(message, query, None, tally);
+                finish(None, tally);
                 Conclusion::Nothing
             }
             Some(Step::Resolve(..)) | None => Conclusion::Restart,
@@ -258,7 +264,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
     pub(super) fn abandon(&self, message: Message<'_>, why: Option<Count>) {
         let mut name = Name::default();
         let query = Query::parse(message.packet, &mut name).ok();
-        self.observe(message, query.as_ref(), None, why, (None, None));
+        self.observe(message, query.as_ref(), None, why, (None, None), None);
     }
 
     /// Answers messages of other servers: NOTIFY for feeds, and queries for published zones. Those need not come from
@@ -356,6 +362,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
             response,
             Some(tally.count),
             (tally.rule, tally.logged),
+            None,
         );
     }
 
@@ -367,12 +374,14 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         response: Option<&[u8]>,
         outcome: Option<Count>,
         (rule, logged): (Option<Hit>, Option<Hit>),
+        upstream: Option<NonZeroU16>,
     ) {
         self.observer.finished(&Finished {
             client: message.client,
             packet: message.packet,
             response,
             outcome,
+            upstream,
             snapshot: self.snapshot,
             received: message.received,
             ended: self.instant,

@@ -1,5 +1,6 @@
 //! The hook that is called once for each finished query, however it finished.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub struct Finished<'q> {
     pub response: Option<&'q [u8]>,
     /// How it ended; `None` if its connection or the server ended first.
     pub outcome: Option<Count>,
+    /// The number of the upstream server that the answer comes from; `None` if it comes from elsewhere.
+    pub upstream: Option<NonZeroU16>,
     /// The policy under which it ended.
     pub snapshot: &'q Snapshot,
     /// When it was received.

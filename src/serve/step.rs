@@ -1,5 +1,6 @@
 //! The steps and endings that [`respond`](super::respond) returns for a message, and the outcome of asking upstream.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use super::cache::{Entry, Failure, Key};
@@ -28,6 +29,11 @@ impl From<Count> for Tally {
 }
 
 impl Tally {
+    /// Whether the answer is upstream's.
+    pub(super) fn is_from_upstream(&self) -> bool {
+        self.rule.is_none() && matches!(self.count, Count::Resolved | Count::Failed)
+    }
+
     /// A query that `rule` blocked.
     pub(super) fn blocked(count: Count, rule: Hit) -> Self {
         Self {
@@ -108,6 +114,15 @@ pub enum Resolution {
 }
 
 impl Resolution {
+    /// The number of the upstream server that answered.
+    pub(super) fn server(&self) -> Option<NonZeroU16> {
+        match self {
+            Self::Answered(entry) => entry.answer.server(),
+            Self::Failed(failure, _) => failure.said.as_ref()?.answer.server(),
+            Self::Overloaded(_) | Self::Outdated => None,
+        }
+    }
+
     /// The approximate size of the answers that it holds, in bytes.
     pub(super) fn footprint(&self) -> usize {
         let (said, stale) = match self {

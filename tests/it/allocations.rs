@@ -158,7 +158,7 @@ fn blocked_cached_and_local_answers_do_not_allocate() {
 #[test]
 fn a_worker_whose_queries_are_recorded_does_not_allocate() {
     let folder = tempfile::tempdir().expect("a folder");
-    let recorder = Recorder::start(1).expect("started");
+    let recorder = Recorder::start(1, |_| None).expect("started");
     recorder.configure(&Recording {
         query_log: QueryLog {
             file: Some(folder.path().join("queries.jsonl")),

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::recorder::client_text::ClientText;
 use crate::recorder::record::Record;
+use crate::recorder::servers::ServerAddresses;
 use crate::recorder::wall_clock::WallClock;
 use crate::serve::client::Transport;
 use crate::serve::observe::origin;
@@ -26,6 +27,8 @@ struct Line<'l> {
     rcode: Option<&'l str>,
     outcome: Option<&'static str>,
     from: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<&'l str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<RuleOfLine<'l>>,
     latency_us: u64,
@@ -46,11 +49,20 @@ struct RuleOfLine<'l> {
 /// Room for the line of one record, which is written when it is first wanted.
 #[derive(Default)]
 pub(crate) struct LineRoom {
+    servers: ServerAddresses,
     text: String,
     line: Vec<u8>,
 }
 
 impl LineRoom {
+    /// Room for lines with the addresses of these servers.
+    pub(in crate::recorder) fn new(servers: ServerAddresses) -> Self {
+        Self {
+            servers,
+            ..Self::default()
+        }
+    }
+
     /// Begins with another record.
     pub(crate) fn clear(&mut self) {
         self.line.clear();
@@ -65,17 +77,21 @@ impl LineRoom {
     ) -> &[u8] {
         if self.line.is_empty() {
             let time = clock.at(record.head.received);
-            write_line(record, time, clients, &mut self.text, &mut self.line);
+            let number = record.head.upstream;
+            let upstream = number.and_then(|number| self.servers.of(number));
+            let shown = (clients, upstream);
+            write_line(record, time, shown, &mut self.text, &mut self.line);
         }
         &self.line
     }
 }
 
-/// Appends the line of a query that was received at `time`. `text` is room for texts.
+/// Appends the line of a query that was received at `time`, with the address of the upstream server. `text` is room for
+/// texts.
 fn write_line(
     record: &Record<'_>,
     time: SystemTime,
-    clients: &ClientText,
+    (clients, upstream): (&ClientText, Option<&str>),
     text: &mut String,
     lines: &mut Vec<u8>,
 ) {
@@ -110,6 +126,7 @@ fn write_line(
         rcode: rcode.map(|at| &text[at]),
         outcome: head.outcome.map(Count::name),
         from: origin(head.outcome, record.is_blocked()),
+        upstream,
         rule: head.rule.map(|rule| RuleOfLine {
             kind: rule.kind.word(),
             source: record.source(),

@@ -116,6 +116,16 @@ fn each_query_has_a_line_with_its_answer_and_the_rule() {
         assert!(line["bytes"].as_u64().expect("a length") >= 30);
         assert!(line["latency_us"].as_u64().expect("a time") < 60_000_000);
     }
+    let with_server = lines.iter().filter(|line| line["from"] == "upstream");
+    let server_of = |line: &Value| line["upstream"].clone();
+    let address = Value::from(upstream.address.to_string());
+    assert!(with_server.map(server_of).eq([address.clone(), address]));
+    let without = lines.iter().filter(|line| line["from"] != "upstream");
+    assert!(
+        without
+            .into_iter()
+            .all(|line| line.get("upstream").is_none())
+    );
     let rule = |name: &str| serde_json::json!({ "kind": "list", "source": "ads", "action": "sinkhole", "name": name });
     assert_eq!(of("ads.example")["rule"], rule("ads.example"));
     assert_eq!(of("alias.example")["rule"], rule("tracker.example"));
