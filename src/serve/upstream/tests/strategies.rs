@@ -194,7 +194,7 @@ async fn a_server_is_passed_over_once_for_each_query() {
     assert_eq!(timed(&pool).await.0, Ok(0));
     let slower = pool.lock().all[1].clone();
     pool.update(&slower, |health| {
-        health.answered(Duration::from_millis(200))
+        health.answered(Duration::from_millis(200));
     });
     let latency = || pool.state()[1].latency.expect("measured");
     // First attempts that can't be made there have no effect.
