@@ -56,7 +56,7 @@ pub(crate) struct LineRoom {
 
 impl LineRoom {
     /// Room for lines with the addresses of these servers.
-    pub(in crate::recorder) fn new(servers: ServerAddresses) -> Self {
+    pub(crate) fn new(servers: ServerAddresses) -> Self {
         Self {
             servers,
             ..Self::default()
