@@ -7,6 +7,12 @@ use tokio_rustls::rustls::{self, AlertDescription, CertificateError, OtherError}
 
 use super::explain;
 use crate::config::encryption::Protocol;
+use crate::config::shown::Shown;
+
+/// The most names of a certificate that are shown.
+const MOST_NAMES: usize = 3;
+/// The longest name of DNS as text, without escapes.
+const NAME_CHARS: usize = 253;
 
 /// A kind of failure to establish a connection over TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,10 +73,9 @@ pub(crate) fn describe(error: &io::Error, name: &str, protocol: &Protocol) -> (T
             format!("its certificate is not for {name}"),
         ),
         CertificateError::NotValidForNameContext { presented, .. } => {
-            let presented = presented.join(", ");
-            let but = match presented.is_empty() {
-                true => String::new(),
-                false => format!(", but for {presented}"),
+            let but = match names_of(presented) {
+                None => String::new(),
+                Some(names) => format!(", but for {names}"),
             };
             (
                 TlsFault::Name,
@@ -94,5 +99,64 @@ pub(crate) fn describe(error: &io::Error, name: &str, protocol: &Protocol) -> (T
             format!("its key is none of `pin`: {other}"),
         ),
         _ => (TlsFault::Certificate, explain(error)),
+    }
+}
+
+/// The first host names and addresses of a certificate, which the library gives as `DnsName("a.example")` and
+/// `IpAddress(192.0.2.1)`; `None` if it has none.
+fn names_of(presented: &[String]) -> Option<String> {
+    let mut names = presented.iter().filter_map(|name| {
+        let host = name
+            .strip_prefix("DnsName(\"")
+            .and_then(|name| name.strip_suffix("\")"));
+        let address = || {
+            name.strip_prefix("IpAddress(")
+                .and_then(|name| name.strip_suffix(')'))
+        };
+        let name: String = host.or_else(address)?.chars().take(NAME_CHARS).collect();
+        Some(Shown::new(name).to_string())
+    });
+    let shown: Vec<_> = names.by_ref().take(MOST_NAMES).collect();
+    let more = match names.count() {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    (!shown.is_empty()).then(|| shown.join(", ") + &more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(presented: &[&str]) -> String {
+        let certificate = CertificateError::NotValidForNameContext {
+            expected: "dns.example".try_into().expect("a name"),
+            presented: presented.iter().map(ToString::to_string).collect(),
+        };
+        let error = io::Error::other(rustls::Error::InvalidCertificate(certificate));
+        describe(&error, "dns.example", &Protocol::Tls).1
+    }
+
+    #[test]
+    fn the_first_names_of_another_certificate_are_shown_plainly() {
+        let dns = |name: &str| format!("DnsName(\"{name}\")");
+        let (first, forged) = (dns("a.example"), dns("b\n\u{1b}[2J"));
+        let presented = [&*first, "IpAddress(192.0.2.1)", "DirectoryName", &*forged];
+        assert_eq!(
+            described(&presented),
+            "its certificate is not for dns.example, but for a.example, 192.0.2.1, b\\n\\u001b[2J"
+        );
+        let many: Vec<_> = (0..100).map(|n| dns(&format!("{n}.example"))).collect();
+        let many: Vec<_> = many.iter().map(|name| &**name).collect();
+        let text = described(&many);
+        assert!(
+            text.ends_with("0.example, 1.example, 2.example and 97 more"),
+            "{text}"
+        );
+        assert!(described(&[&*dns(&"x".repeat(9_000))]).len() < 350);
+        assert_eq!(
+            described(&["DirectoryName"]),
+            "its certificate is not for dns.example"
+        );
     }
 }
