@@ -48,14 +48,41 @@ impl FromStr for ServerAddress {
     /// The mistake and its correction: a clause such as `which has no port: write "..."`, for a message that begins
     /// with the quoted text. All functions of this file that report a mistake return such a clause.
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::parse(text, DNS_PORT)
+        Self::parse(text, DNS_PORT, &Form::default())
+    }
+}
+
+/// The text around an address, such as `tls://` and `#dns.example`. A correction has it as well.
+#[derive(Default)]
+pub(super) struct Form {
+    pub(super) before: String,
+    pub(super) behind: String,
+}
+
+impl Form {
+    fn around(&self, address: impl fmt::Display) -> String {
+        format!("{}{address}{}", self.before, self.behind)
+    }
+
+    fn of(&self, address: impl fmt::Display) -> String {
+        format!("\"{}\"", self.around(address))
+    }
+
+    fn is_bare(&self) -> bool {
+        self.before.is_empty() && self.behind.is_empty()
     }
 }
 
 impl ServerAddress {
-    /// Like [`from_str`](Self::from_str), with another default port.
-    pub(super) fn parse(text: &str, default_port: u16) -> Result<Self, String> {
+    /// Like [`from_str`](Self::from_str), with another default port and text around the address.
+    pub(super) fn parse(text: &str, default_port: u16, form: &Form) -> Result<Self, String> {
         let malformed = || {
+            if !form.is_bare() {
+                let (v4, v6) = (form.of("192.0.2.55"), form.of("[2001:db8::55]:8853"));
+                return format!(
+                    "which has no address, or no valid port: write it as in {v4} or {v6}"
+                );
+            }
             hint(text, Purpose::Ask).unwrap_or_else(|| {
                 "which is not an address: write it as in \"192.0.2.53\", \"192.0.2.53:5300\", \
                  \"[2001:db8::53]:5300\" or \"fe80::53%eth0\""
@@ -64,7 +91,9 @@ impl ServerAddress {
         };
         if let Some(meant) = split_port(text) {
             return Err(format!(
-                "which may end in a port: write \"{meant}\", or \"[{text}]\" for the address"
+                "which may end in a port: write {}, or {} for the address",
+                form.of(meant),
+                form.of(format_args!("[{text}]"))
             ));
         }
         let (host, port) = split(text).ok_or_else(malformed)?;
@@ -77,24 +106,28 @@ impl ServerAddress {
             Some(port) => port.parse().map_err(|_| malformed())?,
             None => default_port,
         };
-        reject_mapped(ip, |v4| SocketAddr::new(v4, port))?;
+        reject_mapped(ip, |v4| form.around(SocketAddr::new(v4, port)))?;
         let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
         match zone {
             _ if port == 0 => Err(format!(
-                "which has port 0: write \"{host}\" for port {default_port}"
+                "which has port 0: write {} for port {default_port}",
+                form.of(host)
             )),
             _ if ip.is_unspecified() || ip.is_multicast() => {
                 Err("which is not the address of a single server: write one".to_owned())
             }
             None if is_link_local => Err(format!(
-                "which is a different server on each link: add the interface, as in \"{ip}%eth0\""
+                "which is a different server on each link: add the interface, as in {}",
+                form.of(format_args!("{ip}%eth0"))
             )),
             Some(_) if !is_link_local => Err(format!(
-                "which is not a link-local address, and only those have an interface: write \"{ip}\""
+                "which is not a link-local address, and only those have an interface: write {}",
+                form.of(ip)
             )),
             Some(zone) if zone.contains(':') => Err(malformed()),
             Some(zone) if !is_interface(zone) => Err(format!(
-                "which has no interface's name or index behind the %: write it as in \"{ip}%eth0\""
+                "which has no interface's name or index behind the %: write it as in {}",
+                form.of(format_args!("{ip}%eth0"))
             )),
             zone => Ok(Self {
                 socket: SocketAddr::new(ip, port),

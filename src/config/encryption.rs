@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use data_encoding::BASE64;
 
-use super::address::{DNS_PORT, ServerAddress, split, url};
+use super::address::{DNS_PORT, Form, ServerAddress, split, url};
 use super::findings::{Findings, quote};
 use super::reader::At;
 use crate::names::typed;
@@ -119,6 +119,14 @@ pub(super) fn parse(text: &str) -> Option<Result<(ServerAddress, Encryption), St
         "dot" => Some(Err(format!(
             "which is DNS over TLS by another scheme: write \"tls://{rest}\""
         ))),
+        "http" | "h2" => Some(Err(format!(
+            "which is DNS over HTTPS by another scheme: write \"https://{rest}\""
+        ))),
+        "sdns" => Some(Err(
+            "which is a DNS stamp, which is not supported: write the server's protocol and address, as in \
+             \"https://192.0.2.55/dns-query#dns.example\" or \"tls://192.0.2.55#dns.example\""
+                .to_owned(),
+        )),
         _ => None,
     }
 }
@@ -146,8 +154,14 @@ fn of_unbound(text: &str) -> Option<String> {
 
 fn of_tls(rest: &str, protocol: Protocol) -> Result<(ServerAddress, Encryption), String> {
     let (place, name) = split_name(rest);
-    let place = place.strip_suffix('/').unwrap_or(place);
     let scheme = protocol.scheme();
+    let (place, path) = place.split_once('/').unwrap_or((place, ""));
+    if !path.is_empty() {
+        let name = name.map_or_else(String::new, |name| format!("#{name}"));
+        return Err(format!(
+            "which has a path, and {scheme}:// has none: write \"{scheme}://{place}{name}\""
+        ));
+    }
     let (address, encryption) = server(place, name, protocol, TLS_PORT)?;
     if address.socket.port() == DNS_PORT {
         // RFC 7858, section 3.1, and RFC 9250, section 4.1.1.
@@ -222,8 +236,15 @@ fn server(
              \"{scheme}://192.0.2.55{path}#{host}\""
         ));
     }
+    let form = Form {
+        before: format!("{scheme}://"),
+        behind: format!(
+            "{path}{}",
+            name.map_or_else(String::new, |name| format!("#{name}"))
+        ),
+    };
     Ok((
-        ServerAddress::parse(place, port)?,
+        ServerAddress::parse(place, port, &form)?,
         Encryption {
             protocol,
             name: in_certificate,
@@ -358,7 +379,29 @@ mod tests {
             ("doq://192.0.2.1", "write \"quic://192.0.2.1\""),
             ("quic://dns.example", "\"quic://192.0.2.55#dns.example\""),
             ("h3://192.0.2.1/q{?dns}", "write \"h3://192.0.2.1/q\""),
-            ("quic://192.0.2.1/dns-query", "which is"),
+            (
+                "quic://192.0.2.1/dns-query#dns.example",
+                "which has a path, and quic:// has none: write \"quic://192.0.2.1#dns.example\"",
+            ),
+            (
+                "tls://127.0.0.9:70000",
+                "which has no address, or no valid port: write it as in \"tls://192.0.2.55\" or",
+            ),
+            ("tls://[::1#x", "write it as in \"tls://192.0.2.55#x\" or"),
+            (
+                "tls://192.0.2.1:0#x",
+                "write \"tls://192.0.2.1#x\" for port 853",
+            ),
+            (
+                "https://[fe80::1]/q#x",
+                "as in \"https://fe80::1%eth0/q#x\"",
+            ),
+            (
+                "h3://::ffff:192.0.2.1#x",
+                "write \"h3://192.0.2.1:443/dns-query#x\"",
+            ),
+            ("http://127.0.0.1/", "write \"https://127.0.0.1/\""),
+            ("sdns://AQcAAAAA", "\"tls://192.0.2.55#dns.example\""),
             ("quic://192.0.2.1:53", "which has port 53"),
             ("tls://[2001:db8::1]:53#dns.example", "which has port 53"),
         ] {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::names::typed;
 
-use super::address::{DNS_PORT, ServerAddress, split, url};
+use super::address::{DNS_PORT, Form, ServerAddress, split, url};
 use super::findings::{Findings, quote};
 use super::reader::{At, Reader};
 use super::values::{file, number};
@@ -130,7 +130,7 @@ fn primary(raw: RawPrimary, (key, line): (&str, u32), findings: &mut Findings) -
     let default = if is_tls { TLS_PORT } else { DNS_PORT };
     let address = match with_tls(&text) {
         Some(refusal) => Err(refusal),
-        None => ServerAddress::parse(&text, port.unwrap_or(default)),
+        None => ServerAddress::parse(&text, port.unwrap_or(default), &Form::default()),
     };
     let has_port = split(&text).is_some_and(|(_, port)| port.is_some());
     let refusal = match address {
