@@ -76,7 +76,7 @@ pub(super) fn run(
             let error = io::Error::from(kind);
             return Err(match &args.output {
                 Some(path) => Failure::Other(format!("{}: {error}", path.shown()).into()),
-                None => Failure::Other(Box::new(error)),
+                None => Failure::Output(error),
             });
         }
         left_out = trailers??.get(LEFT_OUT).cloned();

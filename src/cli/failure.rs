@@ -14,11 +14,16 @@ const UNKNOWN: u8 = 3;
 /// The exit code if no server could be asked.
 const NO_SERVER: u8 = 4;
 
+/// The exit code if standard output could not be written.
+const NO_OUTPUT: u8 = 5;
+
 /// The failure of a verb.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The configuration has problems.
     Config(Problems),
+    /// Standard output could not be written, or was closed by its reader.
+    Output(io::Error),
     /// Any other error.
     Other(Box<dyn std::error::Error>),
     /// Everything was already printed.
@@ -34,6 +39,7 @@ impl Failure {
         match self {
             Self::Unknown => ExitCode::from(UNKNOWN),
             Self::Code(code) => ExitCode::from(*code),
+            Self::Output(_) => ExitCode::from(NO_OUTPUT),
             Self::Other(error) => match error.downcast_ref() {
                 // `Said`: a server was asked, and answered with an error. `None`: the error is not about a server.
                 None | Some(ClientError::Said { .. } | ClientError::Ending { .. }) => {
@@ -48,11 +54,8 @@ impl Failure {
     /// Prints it on standard error, unless it was printed already or standard output was closed by its reader.
     pub(super) fn report(&self) {
         let is_silent = match self {
-            Self::Other(error) => match error.downcast_ref::<io::Error>() {
-                Some(io) => io.kind() == io::ErrorKind::BrokenPipe,
-                None => false,
-            },
-            Self::Config(_) => false,
+            Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
+            Self::Config(_) | Self::Other(_) => false,
             Self::Reported | Self::Unknown | Self::Code(_) => true,
         };
         if !is_silent {
@@ -66,6 +69,9 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(problems) => write!(f, "{problems}"),
+            Self::Output(error) => {
+                write!(f, "tapis: standard output can't be written: {error}")
+            }
             Self::Other(error) => write!(f, "tapis: {error}"),
             Self::Reported | Self::Unknown | Self::Code(_) => Ok(()),
         }

@@ -45,7 +45,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use self::configuration::{Choice, Need};
 use self::failure::Failure;
-use self::plain::Plain;
+use self::plain::{Output, Plain};
 use self::server::ControlArgs;
 
 /// The end of `tapis --help`.
@@ -60,7 +60,8 @@ Exit codes:
   1  Failure, or a problem was found: see the help of each verb
   2  The arguments are invalid
   3  Unknown: how a name was answered, or what differs
-  4  No server could be asked: none is running, access was denied, or it did not answer";
+  4  No server could be asked: none is running, access was denied, or it did not answer
+  5  Standard output could not be written, or its reader closed it (`health`: 3)";
 
 /// The end of `tapis serve --help`.
 const SERVE_HELP: &str = "\
@@ -176,7 +177,7 @@ enum Verb {
     /// performance data behind `|`. CRITICAL are a server that does not answer in time, or listens on no address; upstream
     /// servers none of which answers; and a list with `required = true` of which no rule is in force. Each option with WARN
     /// and CRIT sets the numbers above which the level is WARNING or CRITICAL; either may be left out. UNKNOWN is a server that
-    /// this user may not ask. Invalid arguments have exit code 2, as for all verbs.
+    /// this user may not ask, or standard output that can't be written. Invalid arguments have exit code 2, as for all verbs.
     Health(health::HealthArgs),
     /// Reload the configuration and the changed lists of a running server.
     ///
@@ -294,7 +295,8 @@ pub fn main() -> ExitCode {
         }
     };
     let config = choice.path.as_ref();
-    let mut out = Plain(io::stdout().lock());
+    let is_health = matches!(verb, Verb::Health(_));
+    let mut out = Plain(Output::new(io::stdout().lock()));
     let result = match verb {
         Verb::Serve(args) => serve::run(&choice, &args),
         Verb::Check(args) => check::run(config, &args, &mut out),
@@ -325,8 +327,17 @@ pub fn main() -> ExitCode {
         Verb::Man(args) => man::run(Cli::command(), &args, &mut out),
     };
     let result = result.and_then(|()| out.flush().map_err(Failure::from));
+    let result = match out.0.error {
+        Some(error) => Err(Failure::Output(error)),
+        None => result,
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // Monitoring systems know no other code, and 1 is WARNING.
+        Err(failure @ Failure::Output(_)) if is_health => {
+            failure.report();
+            Failure::Unknown.exit_code()
+        }
         Err(failure) => {
             failure.report();
             failure.exit_code()

@@ -35,6 +35,38 @@ impl<W: Write> Write for Plain<W> {
     }
 }
 
+/// Standard output, and its first error: whatever the verb makes of an error, the output is not complete.
+pub(super) struct Output<W> {
+    to: W,
+    /// The first error.
+    pub(super) error: Option<io::Error>,
+}
+
+impl<W: Write> Output<W> {
+    pub(super) fn new(to: W) -> Self {
+        Self { to, error: None }
+    }
+
+    /// Remembers an error. Returns one of the same kind.
+    fn failed(&mut self, error: io::Error) -> io::Error {
+        let kind = error.kind();
+        if kind != io::ErrorKind::Interrupted {
+            self.error.get_or_insert(error);
+        }
+        kind.into()
+    }
+}
+
+impl<W: Write> Write for Output<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to.write(bytes).map_err(|error| self.failed(error))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush().map_err(|error| self.failed(error))
+    }
+}
+
 /// Prints a value as JSON, for programs.
 pub(super) fn print_json(value: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{}", serde_json::to_string_pretty(value)?)

@@ -1,7 +1,9 @@
 //! `tapis health`: the line and the exit code that a monitoring system reads.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
 use hickory_proto::rr::RecordType;
@@ -163,4 +165,50 @@ fn a_server_that_can_not_be_asked_is_unknown() {
     let output = tapis().args(["health", "--control", nowhere]).output();
     let output = output.expect("it ran");
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_no_alarm() {
+    let upstream = Upstream::plain();
+    let server = Server::start(
+        &preamble(upstream.address) + &list("ads", ""),
+        &[("ads", "ads.example\n")],
+    );
+    let run = |arguments: &[&str], to: Stdio| {
+        let mut command = tapis();
+        command
+            .args(arguments)
+            .arg("--config")
+            .arg(server.path("tapis.toml"));
+        let output = command.stdout(to).output().expect("it ran");
+        (output.status.code(), text(&output))
+    };
+    let full = || {
+        OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .expect("a device")
+    };
+    let closed = || io::pipe().expect("a pipe").1;
+    let verbs: [(&[&str], i32); 5] = [
+        (&["status"], 5),
+        (&["status", "--json"], 5),
+        (&["health"], 3),
+        (&["export", "ads", "--format=domains"], 5),
+        (&["query", "ads.example"], 5),
+    ];
+    for (verb, code) in verbs {
+        let (found, printed) = run(verb, full().into());
+        let said = "tapis: standard output can't be written: ";
+        assert!(
+            printed.starts_with(said) && printed.lines().count() == 1,
+            "{verb:?}: {printed}"
+        );
+        assert_eq!(found, Some(code), "{verb:?}");
+        assert_eq!(
+            run(verb, closed().into()),
+            (Some(code), String::new()),
+            "{verb:?}"
+        );
+    }
 }
