@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::config::shown::Show;
+use crate::config::shown::{Show, Shown};
 use crate::control::admin::verdict::Answer;
 use crate::control::inspect::explain::source_label;
 use crate::policy::explain::Role;
@@ -12,13 +12,13 @@ use crate::policy::rule::Kind;
 /// Prints the records of the answer section and the Extended DNS Errors, each on a line behind `indent`.
 pub(super) fn print_records(answer: &Answer, indent: &str, out: &mut impl Write) -> io::Result<()> {
     for record in &answer.records {
-        writeln!(out, "{indent}{record}")?;
+        writeln!(out, "{indent}{}", Shown::new(&**record))?;
     }
     for ede in &answer.ede {
         let (code, text) = ede.split_once(' ').unwrap_or((ede, ""));
         let meaning = meaning(code).map_or(String::new(), |name| format!(" ({name})"));
         let line = format!("{indent}EDE {code}{meaning} {text}");
-        writeln!(out, "{}", line.trim_end())?;
+        writeln!(out, "{}", Shown::new(line.trim_end()))?;
     }
     Ok(())
 }
@@ -72,7 +72,7 @@ pub(super) fn print_rule(text: RuleText<'_>, out: &mut impl Write) -> io::Result
         "  {mark} {rule} ({kind}, {source}, {path}{line}){note}"
     )?;
     for line in text.more {
-        writeln!(out, "    {line}")?;
+        writeln!(out, "    {}", Shown::new(&**line))?;
     }
     Ok(())
 }

@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use hickory_proto::rr::RecordType;
 
 use super::answer_text::print_records;
 use super::failure::Failure;
@@ -59,7 +58,7 @@ struct ShowArgs {
     name: Name,
     /// The record type: A, AAAA, HTTPS, TYPE65, ... The default is all types.
     #[arg(value_name = "TYPE", value_parser = super::why::rtype)]
-    rtype: Option<RecordType>,
+    rtype: Option<u16>,
     /// Print JSON, for programs.
     #[arg(long)]
     json: bool,
@@ -81,7 +80,7 @@ struct FlushArgs {
     all: bool,
     /// Only the answers to queries for this type.
     #[arg(long = "type", value_name = "TYPE", value_parser = super::why::rtype)]
-    rtype: Option<RecordType>,
+    rtype: Option<u16>,
     /// Print JSON, for programs.
     #[arg(long)]
     json: bool,
@@ -129,7 +128,7 @@ fn stats(config: Option<&PathBuf>, args: &StatsArgs, out: &mut impl Write) -> Re
 fn show(config: Option<&PathBuf>, args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
     let request = ShowRequest {
         name: args.name.to_string(),
-        rtype: args.rtype.map(u16::from),
+        rtype: args.rtype,
     };
     let sockets = args.control.sockets(config)?;
     let shown: CacheShown = server::post(&sockets, "/cache/show", &request)??;
@@ -206,7 +205,7 @@ fn flush(config: Option<&PathBuf>, args: &FlushArgs, out: &mut impl Write) -> Re
     };
     let request = FlushRequest {
         scope,
-        rtype: args.rtype.map(u16::from),
+        rtype: args.rtype,
     };
     let sockets = args.control.sockets(config)?;
     let report: FlushReport = server::post(&sockets, "/cache/flush", &request)??;

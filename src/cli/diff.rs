@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
-use hickory_proto::rr::RecordType;
 
 use super::configuration::{Choice, Need, read_config};
 use super::failure::Failure;
@@ -23,6 +22,7 @@ use crate::control::persist::store::read_image;
 use crate::policy::images::Images;
 use crate::policy::rule::Action;
 use crate::wire::name::Name;
+use crate::wire::presentation::TypeText;
 use crate::wire::rtype;
 
 #[derive(Debug, Args)]
@@ -171,7 +171,7 @@ fn print_answer(difference: &AnswerDifference<'_>, out: &mut impl Write) -> io::
     let source = source.map_or_else(String::new, |source| format!(" ({source})"));
     let of_type = match *qtype {
         rtype::A => String::new(),
-        other => format!(", {}", RecordType::from(other)),
+        other => format!(", {}", TypeText(other)),
     };
     let shows_details = match (old, new) {
         (Answer::Blocked { action: old, .. }, Answer::Blocked { action: new, .. }) => old == new,

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use hickory_proto::rr::RecordType;
 
 use super::answer_text::{RuleText, print_records, print_rule};
 use super::cache::{life, source};
 use super::failure::Failure;
 use super::plain::print_json;
 use super::server::{self, ControlArgs};
+use crate::config::shown::Shown;
 use crate::control::admin::querying::{
     ClientAnswer, QueryReport, QueryRequest, QueryTransport, UpstreamPart,
 };
@@ -27,7 +27,7 @@ pub(super) struct QueryArgs {
     name: Name,
     /// The record type: A, AAAA, HTTPS, TYPE65, ...
     #[arg(value_name = "TYPE", default_value = "A", value_parser = super::why::rtype)]
-    rtype: RecordType,
+    rtype: u16,
     /// Answer as for this client. The default is any client that may query.
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
@@ -55,7 +55,7 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let request = QueryRequest {
         name: args.name.to_string(),
-        rtype: args.rtype.into(),
+        rtype: args.rtype,
         client: args.client,
         transport: match args.transport {
             Over::Udp => QueryTransport::Udp,
@@ -97,7 +97,7 @@ fn print(report: &QueryReport, out: &mut impl Write) -> io::Result<()> {
             ("additional", &answer.additional),
         ] {
             for record in records {
-                writeln!(out, "    {record} ({section})")?;
+                writeln!(out, "    {} ({section})", Shown::new(&**record))?;
             }
         }
     }

@@ -1,40 +1,26 @@
 //! Answers as text, for the control socket.
 
-use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::rdata::opt::EdnsOption;
-
 use crate::control::admin::verdict::Answer;
+use crate::wire::presentation::MessageText;
 
-/// The response code, the records, and the Extended DNS Errors of a message.
-pub(super) fn answer(reply: &Message) -> Answer {
-    let options = reply.edns.iter();
-    let options = options.flat_map(|edns| edns.options().as_ref().iter());
-    let ede = options.filter_map(|(_, option)| match option {
-        EdnsOption::Unknown(15, bytes) => bytes.split_at_checked(2).map(|(code, text)| {
-            let code = u16::from_be_bytes([code[0], code[1]]);
-            format!("{code} {}", String::from_utf8_lossy(text))
-                .trim_end()
-                .to_owned()
-        }),
-        _ => None,
-    });
+/// The response code, the records of the answer section, and the Extended DNS Errors of a message.
+pub(super) fn answer(reply: &MessageText) -> Answer {
+    let ede = reply.errors.iter();
+    let ede = ede.map(|(code, text)| format!("{code} {text}").trim_end().to_owned());
     Answer {
-        rcode: mnemonic(reply.metadata.response_code),
-        records: reply.answers.iter().map(ToString::to_string).collect(),
+        rcode: mnemonic(reply.rcode),
+        records: reply.sections[0].clone(),
         ede: ede.collect(),
     }
 }
 
 /// The mnemonic of a response code, or `RCODE` with the number.
-fn mnemonic(code: ResponseCode) -> String {
-    match code {
-        ResponseCode::NoError => "NOERROR".to_owned(),
-        ResponseCode::ServFail => "SERVFAIL".to_owned(),
-        ResponseCode::NXDomain => "NXDOMAIN".to_owned(),
-        ResponseCode::Refused => "REFUSED".to_owned(),
-        ResponseCode::NotImp => "NOTIMP".to_owned(),
-        ResponseCode::FormErr => "FORMERR".to_owned(),
-        ResponseCode::YXDomain => "YXDOMAIN".to_owned(),
-        other => format!("RCODE{}", u16::from(other)),
+fn mnemonic(code: u16) -> String {
+    let mnemonics = [
+        "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN",
+    ];
+    match mnemonics.get(usize::from(code)) {
+        Some(mnemonic) => (*mnemonic).to_owned(),
+        None => format!("RCODE{code}"),
     }
 }

@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use hickory_proto::op::Message;
-use hickory_proto::rr::RecordType;
-
 use super::answers::answer;
-use super::explain::question;
+use super::explain::{ExplainError, question};
 use super::live::Live;
 use crate::control::admin::caching::{
     CacheControl, CacheShown, CacheStats, CachedAnswer, FlushReport, FlushRequest, FlushScope,
@@ -19,6 +16,7 @@ use crate::wire::Rcode;
 use crate::wire::answer::Answer as UpstreamAnswer;
 use crate::wire::edns::Ede;
 use crate::wire::name::Name;
+use crate::wire::presentation::{MessageText, TypeText};
 use crate::wire::query::Query;
 use crate::wire::reply::Reply;
 
@@ -99,7 +97,7 @@ impl Live {
         Ok(CachedAnswer {
             answer: text(entry, &name, rtype, now).map_err(|error| error.to_string())?,
             name: name.to_string(),
-            rtype: RecordType::from(rtype).to_string(),
+            rtype: TypeText(rtype).to_string(),
             dnssec_ok: false,
             checking_disabled: false,
             age_secs: entry.age(now),
@@ -120,12 +118,7 @@ pub(super) fn parsed(name: &str) -> Result<Name, String> {
 }
 
 /// The answer as a client would get it without a policy.
-fn text(
-    entry: &Entry,
-    name: &Name,
-    rtype: u16,
-    now: u32,
-) -> Result<Answer, Box<dyn std::error::Error>> {
+fn text(entry: &Entry, name: &Name, rtype: u16, now: u32) -> Result<Answer, ExplainError> {
     let (packet, mut room, mut out) = (
         question(name, rtype)?.to_vec()?,
         Name::default(),
@@ -144,5 +137,7 @@ fn text(
     let mut reply = Reply::new(&query, Rcode::NoError, usize::from(u16::MAX), &mut out);
     reply.copy(&entry.answer, entry.age(now), stale_ttl);
     reply.finish(&errors, None);
-    Ok(answer(&Message::from_vec(&out)?))
+    Ok(answer(
+        &MessageText::read(&out).ok_or(ExplainError::Unreadable)?,
+    ))
 }

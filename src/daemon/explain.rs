@@ -31,6 +31,7 @@ use crate::stats::Count;
 use crate::wire::answer::{Answer as UpstreamAnswer, AnswerError, Intake};
 use crate::wire::class;
 use crate::wire::name::Name;
+use crate::wire::presentation::MessageText;
 use crate::wire::query::Query as WireQuery;
 
 /// A reason why a query can't be explained.
@@ -50,7 +51,10 @@ pub enum ExplainError {
     /// The query could not be written.
     #[error(transparent)]
     Write(#[from] hickory_proto::ProtoError),
-    /// The query or its answer could not be read.
+    /// The answer could not be read.
+    #[error("the answer can't be read")]
+    Unreadable,
+    /// The query could not be read.
     #[error(transparent)]
     Read(#[from] hickory_proto::serialize::binary::DecodeError),
 }
@@ -380,7 +384,9 @@ fn ask(
     };
     Ok(Explained {
         outcome,
-        answer: Some(answer(&Message::from_vec(&out)?)),
+        answer: Some(answer(
+            &MessageText::read(&out).ok_or(ExplainError::Unreadable)?,
+        )),
         note,
     })
 }

@@ -4,8 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use hickory_proto::op::Message;
-use hickory_proto::rr::{Record, RecordType};
 
 use super::answers::answer;
 use super::caching::parsed;
@@ -22,7 +20,9 @@ use crate::serve::client::{Client, Transport};
 use crate::serve::observe::origin;
 use crate::serve::resolver::traced::{Part, Traced};
 use crate::stats::Count;
+use crate::wire::flag;
 use crate::wire::name::Name;
+use crate::wire::presentation::{MessageText, TypeText};
 
 impl QueryControl for Live {
     fn query(&self, request: QueryRequest) -> BoxFuture<'static, Result<QueryReport, String>> {
@@ -53,7 +53,7 @@ impl Live {
         let note = local_note(snapshot, &name, request.rtype, outcome(traced.outcome));
         Ok(QueryReport {
             name: name.to_string(),
-            rtype: RecordType::from(request.rtype).to_string(),
+            rtype: TypeText(request.rtype).to_string(),
             client: address,
             transport: request.transport,
             generation: snapshot.generation,
@@ -74,7 +74,7 @@ impl Live {
         let entry = part.entry.as_ref();
         Ok(UpstreamPart {
             name: name.to_string(),
-            rtype: RecordType::from(part.key.rtype()).to_string(),
+            rtype: TypeText(part.key.rtype()).to_string(),
             waited_us: part.waited.map(micros),
             answer: entry.map(|entry| self.cached(entry, now)).transpose()?,
         })
@@ -101,24 +101,25 @@ fn packet(name: &Name, request: &QueryRequest) -> Result<Vec<u8>, ExplainError> 
 }
 
 fn client_answer(bytes: &[u8]) -> Result<ClientAnswer, ExplainError> {
-    let message = Message::from_vec(bytes)?;
-    let head = &message.metadata;
+    let message = MessageText::read(bytes).ok_or(ExplainError::Unreadable)?;
     let flags = [
-        ("qr", true),
-        ("aa", head.authoritative),
-        ("tc", head.truncation),
-        ("rd", head.recursion_desired),
-        ("ra", head.recursion_available),
-        ("ad", head.authentic_data),
-        ("cd", head.checking_disabled),
+        ("qr", flag::QR),
+        ("aa", flag::AA),
+        ("tc", flag::TC),
+        ("rd", flag::RD),
+        ("ra", flag::RA),
+        ("ad", flag::AD),
+        ("cd", flag::CD),
     ];
-    let flags = flags.into_iter().filter(|(_, is_set)| *is_set);
-    let texts = |records: &[Record]| records.iter().map(ToString::to_string).collect();
+    let flags = flags
+        .into_iter()
+        .filter(|(_, bit)| message.flags & bit != 0);
+    let [_, authority, additional] = &message.sections;
     Ok(ClientAnswer {
         answer: answer(&message),
         flags: flags.map(|(flag, _)| flag.to_owned()).collect(),
-        authority: texts(&message.authorities),
-        additional: texts(&message.additionals),
+        authority: authority.clone(),
+        additional: additional.clone(),
         bytes: bytes.len(),
     })
 }

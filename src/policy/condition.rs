@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use hickory_proto::rr::RecordType;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::name::Name;
+use crate::wire::presentation::TypeText;
 use crate::wire::rtype;
 
 /// The most types that a condition can list. Lists in use name up to a dozen.
@@ -31,7 +31,7 @@ impl fmt::Display for Condition {
         let list = |f: &mut fmt::Formatter<'_>, types: &[u16]| {
             types.iter().enumerate().try_for_each(|(index, number)| {
                 let separator = if index == 0 { " " } else { ", " };
-                write!(f, "{separator}{}", RecordType::from(*number))
+                write!(f, "{separator}{}", TypeText(*number))
             })
         };
         match &self.types {

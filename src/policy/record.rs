@@ -3,13 +3,12 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use hickory_proto::rr::{RData, Record, RecordType};
-use hickory_proto::serialize::binary::BinDecodable;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::answer::{MAX_HOPS, is_well_formed};
 use crate::wire::name::{MAX_NAME, Name};
-use crate::wire::{class, rtype};
+use crate::wire::presentation::{Rdata, TypeText};
+use crate::wire::rtype;
 
 /// The bytes that all records of a type may have in a message: 65,535 bytes without the header, the longest question, the
 /// longest CNAME chain that leads to their owner, and an OPT record with the longest Extended DNS Error and another one
@@ -99,6 +98,11 @@ impl LocalRecord {
         target.flatten().map(|(target, _)| target)
     }
 
+    /// Its data, to be displayed.
+    pub fn rdata(&self) -> Rdata<'_> {
+        Rdata::new(self.rtype, &self.data)
+    }
+
     /// Its bytes in an answer.
     pub fn answer_bytes(&self) -> usize {
         RECORD_OVERHEAD + self.data.len()
@@ -133,23 +137,8 @@ impl LocalRecord {
 /// TTL, type and data in presentation form (RFC 1035, section 5.1). Data of an unknown form is written as in RFC 3597.
 impl fmt::Display for LocalRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rtype = RecordType::from(self.rtype);
-        let ttl_secs = self.ttl_secs.unwrap_or(0);
-        let mut wire = vec![0];
-        wire.extend(self.rtype.to_be_bytes());
-        wire.extend(class::IN.to_be_bytes());
-        wire.extend(ttl_secs.to_be_bytes());
-        wire.extend((self.data.len() as u16).to_be_bytes());
-        wire.extend(&self.data);
-        write!(f, "{ttl_secs} {rtype} ")?;
-        match Record::from_bytes(&wire) {
-            Ok(record) if !matches!(record.data, RData::Unknown { .. }) => record.data.fmt(f),
-            _ => {
-                write!(f, "\\# {}", self.data.len())?;
-                let mut bytes = self.data.iter();
-                bytes.try_for_each(|byte| write!(f, " {byte:02x}"))
-            }
-        }
+        let (ttl_secs, rtype) = (self.ttl_secs.unwrap_or(0), TypeText(self.rtype));
+        write!(f, "{ttl_secs} {rtype} {}", self.rdata())
     }
 }
 
@@ -301,7 +290,8 @@ mod tests {
         let shown = |rtype, data: &[u8]| record(rtype, data).to_string();
         assert_eq!(shown(1, &[192, 0, 2, 1]), "0 A 192.0.2.1");
         assert_eq!(shown(15, &[&[0, 10], NAME].concat()), "0 MX 10 x.test.");
-        assert!(shown(1234, &[1, 0xAB]).ends_with(r" \# 2 01 ab"));
+        assert_eq!(shown(1234, &[1, 0xAB]), r"0 TYPE1234 \# 2 01 ab");
+        assert_eq!(shown(16, b"\x03a\nb"), r#"0 TXT "a\010b""#);
     }
 
     #[test]

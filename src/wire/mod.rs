@@ -4,6 +4,7 @@ pub mod answer;
 pub mod ask;
 pub mod edns;
 pub mod name;
+pub mod presentation;
 pub mod query;
 pub mod reply;
 pub(crate) mod sections;

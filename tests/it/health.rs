@@ -171,7 +171,7 @@ fn a_server_that_can_not_be_asked_is_unknown() {
 fn an_output_that_cannot_be_written_is_no_alarm() {
     let upstream = Upstream::plain();
     let server = Server::start(
-        &preamble(upstream.address) + &list("ads", ""),
+        &(preamble(upstream.address) + &list("ads", "")),
         &[("ads", "ads.example\n")],
     );
     let run = |arguments: &[&str], to: Stdio| {

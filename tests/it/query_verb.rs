@@ -3,7 +3,7 @@
 use std::fs;
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::rdata::TXT;
+use hickory_proto::rr::rdata::{NULL, TXT};
 use hickory_proto::rr::{RData, Record, RecordType};
 use serde_json::Value;
 
@@ -280,4 +280,52 @@ fn a_failure_of_upstream_that_is_remembered_is_shown_as_one() {
         assert!(printed.starts_with("a.example A: SERVFAIL, "), "{printed}");
         printed.contains("\n  upstream: a.example A: no usable answer a moment ago\n")
     });
+}
+
+#[test]
+fn no_data_of_a_record_begins_a_line_or_hides_other_records() {
+    // A text that forges a line, data that is cut, and a type without a known form.
+    let upstream = Upstream::start(|asked: &Asked| {
+        let mut message = answer(asked, ResponseCode::NoError);
+        let question = &asked.message.queries[0];
+        let code = question.query_type();
+        let raw: &[u8] = match u16::from(code) {
+            16 => b"\x14a\n  rule ads.example",
+            13 => b"\x09cpu",
+            257 => b"\0\x05issuea\r\n\x1b[2J",
+            65 => b"\0\x01\0\0\x01\0\x03\x02h\n",
+            65_280 => b"\x01\xff",
+            _ => return Some(message),
+        };
+        let rdata = NULL::with(raw.to_vec());
+        let data = RData::Unknown { code, rdata };
+        let record = Record::from_rdata(question.name().clone(), 300, data);
+        message.answers.push(record);
+        Some(message)
+    });
+    let server = Server::start(&preamble(upstream.address), &[]);
+    let forms = [
+        ("TXT", "TXT \"a\\010  rule ads.example\""),
+        ("hinfo", "HINFO \\# 4 09 63 70 75"),
+        ("CAA", "CAA 0 issue \"a\\013\\010\\027[2J\""),
+        ("HTTPS", "HTTPS 1 . key1=\"\\002h\\010\""),
+        ("type65280", "TYPE65280 \\# 2 01 ff"),
+    ];
+    for (rtype, form) in forms {
+        let (code, printed) = query(&server, &["x.example", rtype]);
+        assert_eq!(code, Some(0), "{printed}");
+        let line = format!("\n    x.example. 300 IN {form}\n");
+        assert!(printed.contains(&line), "{printed}");
+    }
+    let (code, printed) = run(&server, &["cache", "show", "x.example"]);
+    assert_eq!(code, Some(0), "{printed}");
+    for (_, form) in forms {
+        assert!(printed.contains(&format!(" IN {form}\n")), "{printed}");
+    }
+    for rtype in ["LOC", "URI", "TYPE123", "29"] {
+        let (_, printed) = query(&server, &["x.example", rtype]);
+        let shown = if rtype == "29" { "LOC" } else { rtype };
+        let first = format!("x.example {shown}: NOERROR, ");
+        assert!(printed.starts_with(&first), "{printed}");
+    }
 }

@@ -5,10 +5,8 @@ mod served;
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use clap::Args;
-use hickory_proto::rr::RecordType;
 
 use self::served::Served;
 use super::configuration::{Choice, read_config, report_others};
@@ -23,6 +21,8 @@ use crate::control::inspect::explain::{Explanation, Query, files, served as by_s
 use crate::daemon;
 use crate::names::typed;
 use crate::wire::name::Name;
+use crate::wire::presentation::type_number;
+use crate::wire::rtype;
 
 #[derive(Debug, Args)]
 pub(super) struct WhyArgs {
@@ -31,7 +31,7 @@ pub(super) struct WhyArgs {
     name: Name,
     /// The record type of the query: A, AAAA, HTTPS, TYPE65, ...
     #[arg(long = "type", value_name = "TYPE", default_value = "A", value_parser = rtype)]
-    rtype: RecordType,
+    rtype: u16,
     /// Explain the answer to this client. The default is any client that may query.
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
@@ -72,8 +72,8 @@ pub(super) fn run(choice: &Choice, args: &WhyArgs, out: &mut impl Write) -> Resu
         name: args.name.clone(),
         rtype: match args.address {
             None => args.rtype,
-            Some(IpAddr::V4(_)) => RecordType::A,
-            Some(IpAddr::V6(_)) => RecordType::AAAA,
+            Some(IpAddr::V4(_)) => rtype::A,
+            Some(IpAddr::V6(_)) => rtype::AAAA,
         },
         client: args.client,
         address: args.address,
@@ -145,12 +145,8 @@ pub(super) fn name(text: &str) -> Result<Name, String> {
     }
 }
 
-pub(super) fn rtype(text: &str) -> Result<RecordType, String> {
+pub(super) fn rtype(text: &str) -> Result<u16, String> {
     let upper = text.to_ascii_uppercase();
-    let number = upper.strip_prefix("TYPE").unwrap_or(&upper).parse::<u16>();
-    match number {
-        Ok(number) => Ok(RecordType::from(number)),
-        Err(_) => RecordType::from_str(&upper)
-            .map_err(|_| "must be a record type such as A, AAAA, HTTPS or TYPE65".to_owned()),
-    }
+    let number = upper.parse().ok().or_else(|| type_number(&upper));
+    number.ok_or_else(|| "must be a record type such as A, AAAA, HTTPS or TYPE65".to_owned())
 }

@@ -34,7 +34,7 @@ fn each_key_of_a_local_name_gives_records_of_its_type() {
             &["x.example 300 CNAME y.example."],
         ),
         ("ptr = \"y.example\"", &["x.example 300 PTR y.example."]),
-        ("txt = \"a b\"", &["x.example 300 TXT a b"]),
+        ("txt = \"a b\"", &["x.example 300 TXT \"a b\""]),
         ("mx = \"10 m.example\"", &["x.example 300 MX 10 m.example."]),
         ("mx = \"0 .\"", &["x.example 300 MX 0 ."]),
         (

@@ -11,6 +11,7 @@ use crate::control::list_file::suppressed::SuppressedRules;
 use crate::policy::rpz::{RecordProblem, ZoneReader, ZoneRecord, ZoneRule};
 use crate::wire::class;
 use crate::wire::name::Name;
+use crate::wire::presentation::TypeText;
 use crate::wire::transfer::{Event, Record, Request, Soa, Transfer, TransferError};
 
 /// Reads the messages of a whole zone.
@@ -201,8 +202,7 @@ impl ZoneRules {
 
 /// A bad record as the outputs show it.
 pub(crate) fn described(owner: &Name, rtype: u16) -> String {
-    let rtype = hickory_proto::rr::RecordType::from(rtype);
-    format!("{owner}. {rtype}")
+    format!("{owner}. {}", TypeText(rtype))
 }
 
 /// Passes a rule on if the protected names permit it.

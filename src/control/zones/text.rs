@@ -6,12 +6,13 @@ use std::path::Path;
 
 use domain::base::iana::Rtype;
 
-use crate::control::list_file::write::{Absolute, Rdata};
+use crate::control::list_file::write::Absolute;
 use crate::control::persist::durable::{Access, DurableError, NewFile};
 use crate::policy::image::ImageError;
 use crate::policy::published::Inexpressible;
 use crate::policy::served_zones::ZoneVersion;
 use crate::wire::name::{Name, write_text};
+use crate::wire::presentation::Rdata;
 
 /// The size of the buffer between the text and the file.
 const BUFFER: usize = 1 << 16;
@@ -84,10 +85,7 @@ pub fn write(
             _ => write_text(record.owner.wire(), &mut line),
         };
         let (kind, ttl) = (Rtype::from_int(record.rtype), record.ttl_secs);
-        let data = Rdata {
-            rtype: record.rtype,
-            data: record.data,
-        };
+        let data = Rdata::new(record.rtype, record.data);
         let _ = writeln!(line, " {ttl} {kind} {data}");
         out.write_all(line.as_bytes())?;
         if !goes_on() {

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::time::SystemTime;
 
-use hickory_proto::rr::RecordType;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -14,6 +13,7 @@ use crate::recorder::wall_clock::WallClock;
 use crate::serve::client::Transport;
 use crate::serve::observe::origin;
 use crate::stats::Count;
+use crate::wire::presentation::TypeText;
 
 /// A line. Its fields are an interface, which docs/operations.md describes.
 #[derive(Serialize)]
@@ -108,9 +108,7 @@ fn write_line(
     let time = part(&format_args!("{time:.3}"));
     let question = record.question();
     let name = question.as_ref().map(|(name, _)| part(name));
-    let rtype = question
-        .as_ref()
-        .map(|(_, rtype)| part(&RecordType::from(*rtype)));
+    let rtype = question.as_ref().map(|(_, rtype)| part(&TypeText(*rtype)));
     let matched = question
         .as_ref()
         .and_then(|(name, rtype)| record.matched_name(name, *rtype))

@@ -24,8 +24,8 @@ use self::destinations::{AddressRecords, DestinationCounts};
 pub(super) use self::rdata::{RdataLayout, copy as copy_data};
 pub use self::rdata::{is_same_data, is_well_formed};
 use self::records::ParsedResponse;
-pub(super) use self::records::Record;
 pub use self::records::{AnswerError, UpstreamEde};
+pub(super) use self::records::{Record, records};
 pub use self::rewrite::Intake;
 use self::rewrite::Writer;
 use super::name::Name;
@@ -403,7 +403,7 @@ impl Answer {
 
     /// The records of the message.
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
-        records::records(self.wire(), self.question_end(), self.counts)
+        records(self.wire(), self.question_end(), self.counts)
     }
 
     /// The offsets of the TTL fields, which hold the clamped TTLs from upstream.

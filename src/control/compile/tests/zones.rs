@@ -80,6 +80,6 @@ fn the_records_of_one_owner_are_one_rule_wherever_they_are_in_a_policy_zone() {
         .map(|(_, clause)| records(image.clauses().effect(*clause)));
     assert_eq!(
         on_networks.collect::<Vec<_>>(),
-        [["3600 A 192.0.2.5", "3600 TXT one"]]
+        [["3600 A 192.0.2.5", "3600 TXT \"one\""]]
     );
 }

@@ -190,7 +190,7 @@ fn verdict(
     respond: &Respond<'_>,
 ) -> Result<QueryVerdict, ExplainError> {
     let verdict = respond(snapshot, &query.to_request()).map_err(ExplainError::Respond)?;
-    let policy_of_type = snapshot.view(ViewId::DEFAULT).for_type(query.rtype.into());
+    let policy_of_type = snapshot.view(ViewId::DEFAULT).for_type(query.rtype);
     let decided = policy_of_type.decide(&query.name);
     Ok(match policy.served {
         Served::Stopped(_) => without_decision(verdict, Outcome::Stopped),

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use hickory_proto::rr::RecordType;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -26,14 +25,15 @@ use crate::control::sources::orders::registry::OrderRegistry;
 use crate::policy::explain::Role;
 use crate::policy::rule::{Kind, Scope, Source};
 use crate::wire::name::Name;
+use crate::wire::presentation::TypeText;
 
 /// The query to explain.
 #[derive(Clone, Debug)]
 pub struct Query {
     /// The name.
     pub name: Name,
-    /// The record type.
-    pub rtype: RecordType,
+    /// The number of the record type.
+    pub rtype: u16,
     /// The client; `None` for any client that may query.
     pub client: Option<IpAddr>,
     /// The address in upstream's answer, if it is assumed to have one.
@@ -45,7 +45,7 @@ impl Query {
     pub fn to_request(&self) -> ExplainRequest {
         ExplainRequest {
             name: self.name.to_string(),
-            rtype: self.rtype.into(),
+            rtype: self.rtype,
             client: self.client,
             address: self.address,
         }
@@ -156,7 +156,7 @@ impl Explanation {
             idle: idle_orders(registry, &query.name, at),
             exceptions: exceptions.cloned().collect(),
             name: query.name.to_string(),
-            r#type: query.rtype.to_string(),
+            r#type: TypeText(query.rtype).to_string(),
             client: query.client,
             address: query.address,
             generation: None,

@@ -8,7 +8,6 @@ use domain::base::iana::Rtype;
 
 use crate::control::list_file::write::meaning::Does;
 use crate::control::list_file::write::names::push_plain;
-use crate::control::list_file::write::rdata::Rdata;
 use crate::control::list_file::write::reason::Reason;
 use crate::control::list_file::write::rule::{Rule, Trigger, are_addresses};
 use crate::policy::condition::{Condition, TypeSet};
@@ -132,7 +131,7 @@ fn hosts(rule: &Rule<'_>, records: &[LocalRecord], text: &mut String) -> Result<
     rule.is_usual()?;
     are_addresses(records)?;
     for record in records {
-        let _ = write!(text, "{} ", Rdata::of(record));
+        let _ = write!(text, "{} ", record.rdata());
         push_name(name, text)?;
         text.push('\n');
     }
@@ -164,7 +163,7 @@ fn record_value(record: &LocalRecord) -> Result<String, Reason> {
     match record.rtype {
         rtype::TXT => Ok(value(&strings(&record.data).ok_or(Reason::Answer)?)),
         // Types that can't be rewritten show when the line is read again.
-        _ => Ok(value(&Rdata::of(record))),
+        _ => Ok(value(&record.rdata())),
     }
 }
 

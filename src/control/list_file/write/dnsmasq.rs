@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use crate::control::list_file::write::meaning::Does;
 use crate::control::list_file::write::names::push_plain;
-use crate::control::list_file::write::rdata::Rdata;
 use crate::control::list_file::write::reason::Reason;
 use crate::control::list_file::write::rule::{Rule, Trigger, are_addresses};
 use crate::policy::rule::{Action, Scope};
@@ -21,7 +20,7 @@ pub(super) fn write(rule: &Rule<'_>, text: &mut String) -> Result<(), Reason> {
         Does::Records(records) => {
             are_addresses(records)?;
             for record in records {
-                let address = Rdata::of(record);
+                let address = record.rdata();
                 let _ = writeln!(text, "address=/{names}/{address}");
             }
             Ok(())

@@ -6,7 +6,6 @@ use domain::base::iana::Rtype;
 
 use crate::control::list_file::write::meaning::Does;
 use crate::control::list_file::write::names::push_escaped;
-use crate::control::list_file::write::rdata::Rdata;
 use crate::control::list_file::write::reason::Reason;
 use crate::control::list_file::write::rule::Rule;
 use crate::policy::record::LocalRecord;
@@ -86,7 +85,7 @@ fn line(owner: &str, record: &LocalRecord, text: &mut String) {
     let kind = Rtype::from_int(record.rtype);
     let ttl_secs = record.ttl_secs.unwrap_or_default();
     // The quote would end the value, and the other sign begin a comment.
-    let data = Rdata::of(record).to_string();
+    let data = record.rdata().to_string();
     let data = data.replace('\'', r"\039").replace(" #", r" \035");
     let _ = writeln!(text, "local-data: '{owner}. {ttl_secs} IN {kind} {data}'");
 }

@@ -168,19 +168,19 @@ mod tests {
             ("NOERROR;PTR;example.net.", "0 PTR example.net."),
             ("NOERROR;PTR;example.net", "0 PTR example.net."),
             ("NOERROR;MX;32 example.mail", "0 MX 32 example.mail."),
-            ("NOERROR;TXT;hello_world", "0 TXT hello_world"),
-            ("NOERROR;TXT;hello; world", "0 TXT hello; world"),
+            ("NOERROR;TXT;hello_world", "0 TXT \"hello_world\""),
+            ("NOERROR;TXT;hello; world", "0 TXT \"hello; world\""),
             (
                 "NOERROR;SRV;10 60 8080 example.com",
                 "0 SRV 10 60 8080 example.com.",
             ),
             (
                 "NOERROR;HTTPS;32 example.com alpn=h3",
-                "0 HTTPS 32 example.com. alpn=h3,",
+                "0 HTTPS 32 example.com. alpn=h3",
             ),
             (
                 "NOERROR;SVCB;32 example.com alpn=h3",
-                "0 SVCB 32 example.com. alpn=h3,",
+                "0 SVCB 32 example.com. alpn=h3",
             ),
         ] {
             assert_eq!(shown(value), expected, "{value}");

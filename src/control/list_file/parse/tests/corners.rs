@@ -54,7 +54,7 @@ fn records_of_a_typetransparent_zone_of_unbound_answer_queries_of_their_types_al
         "5 c.x.example block Only([28])",
         "7 .y.example allow",
         "1 b.x.example 3600 A 192.0.2.1 Only([1])",
-        "3 x.example 3600 TXT text Only([16])",
+        "3 x.example 3600 TXT \"text\" Only([16])",
         "6 d.x.example 3600 CNAME y.example.",
         "8 y.example 3600 A 192.0.2.2",
     ];

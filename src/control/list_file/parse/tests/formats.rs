@@ -191,7 +191,7 @@ fn records_of_a_redirect_zone_of_unbound_are_for_all_names_of_the_zone() {
             "6 c.example block",
             "7 .c.example block",
             "2 .a.example 3600 A 192.0.2.1; 60 AAAA 2001:db8::1",
-            "8 d.example 3600 TXT a text",
+            "8 d.example 3600 TXT \"a text\"",
             "9 .e.example 3600 A 192.0.2.5",
             "11 .f.example nodata",
         ]
