@@ -6,14 +6,13 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::opening::{Opened, open};
 use crate::config::shown::Show;
 
 /// The pause before a file that can't be written is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often it is checked whether the path still leads to the open file.
 const LOOK: Duration = Duration::from_secs(1);
-/// The mode of a new file: its lines are personal data.
-const MODE: u32 = 0o640;
 
 /// A file that lines are appended to.
 pub(super) struct LogFile {
@@ -33,6 +32,8 @@ pub(super) struct LogFile {
 
 struct Open {
     file: File,
+    /// Where it is: the end of the links that may lead to it.
+    path: PathBuf,
     size: u64,
     /// Identifies the file, if it is a regular one.
     identity: Option<(u64, u64)>,
@@ -80,7 +81,7 @@ impl LogFile {
             let Failure { why, lost, .. } = failure;
             format!(
                 "query log: {path} can't be written: {why}; {lost} lines are lost so far, and queries are answered \
-                 nevertheless: free space, or mend its folder and its permissions"
+                 nevertheless: free space, or mend its folder, its owner and its permissions"
             )
         });
         failed.or_else(|| {
@@ -163,7 +164,7 @@ impl LogFile {
             }
         };
         if self.most.is_some_and(|most| is_full(&open, most)) {
-            let rotated = rotate(&self.path, self.keep).and_then(|()| open_file(&self.path));
+            let rotated = rotate(&open.path, self.keep).and_then(|()| open_file(&self.path));
             match rotated {
                 Ok(next) => (open, self.unrotated) = (next, None),
                 Err(error) => {
@@ -225,20 +226,14 @@ impl Open {
 }
 
 fn open_file(path: &Path) -> io::Result<Open> {
-    // Without blocking: a pipe that nobody reads must not stop the other sinks.
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(MODE)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(path)?;
-    let meta = file.metadata()?;
+    let Opened { file, meta, path } = open(path)?;
     let is_regular = meta.is_file();
     Ok(Open {
         file,
         size: meta.len(),
         identity: is_regular.then(|| (meta.dev(), meta.ino())),
-        is_torn: is_regular && meta.len() > 0 && is_torn(path, meta.len() - 1),
+        is_torn: is_regular && meta.len() > 0 && is_torn(&path, meta.len() - 1),
+        path,
     })
 }
 
@@ -246,7 +241,10 @@ fn open_file(path: &Path) -> io::Result<Open> {
 /// may have stopped. False if it can't be read.
 fn is_torn(path: &Path, last: u64) -> bool {
     let mut byte = [0];
-    let file = File::open(path);
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path);
     let read = file.and_then(|file| file.read_exact_at(&mut byte, last));
     read.is_ok() && byte != *b"\n"
 }
@@ -322,6 +320,41 @@ mod tests {
         assert!(scene.write("seven..\n") && scene.write("new\n"));
         assert_eq!(scene.text("log").as_deref(), Some("new\n"));
         assert_eq!(scene.text("log.1"), None);
+    }
+
+    #[test]
+    fn the_file_that_a_link_leads_to_is_rotated_and_the_link_stays() {
+        let mut scene = Scene::new(Some(4), 1);
+        let link = scene.folder.path().join("log");
+        std::os::unix::fs::symlink("file", &link).expect("made");
+        assert!(scene.write("one\n") && scene.write("two\n"));
+        assert!(link.is_symlink());
+        assert_eq!(scene.text("file").as_deref(), Some("two\n"));
+        assert_eq!(scene.text("file.1").as_deref(), Some("one\n"));
+        assert_eq!(scene.text("log.1"), None);
+    }
+
+    #[test]
+    fn a_file_that_becomes_a_link_of_another_user_costs_lines_and_the_problem_says_why() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let mut scene = Scene::new(Some(4), 1);
+        assert!(scene.write("one\n"));
+        let [log, victim] = ["log", "victim"].map(|name| scene.folder.path().join(name));
+        fs::write(&victim, "").expect("written");
+        fs::remove_file(&log).expect("removed");
+        std::os::unix::fs::symlink(&victim, &log).expect("made");
+        std::os::unix::fs::lchown(&log, Some(60_001), None).expect("permitted to root");
+        scene.now += LOOK;
+        scene.file.look(scene.now);
+        assert!(!scene.write("two\n"));
+        let problem = scene.file.problem().expect("a problem");
+        assert!(
+            problem.contains("is a symbolic link of user 60001") && problem.contains("1 lines"),
+            "{problem}"
+        );
+        assert_eq!(scene.text("victim").as_deref(), Some(""));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod file;
 mod line;
+mod opening;
 mod writer;
 
 use std::sync::Arc;
