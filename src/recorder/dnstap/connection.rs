@@ -25,6 +25,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long the receiver may take to connect and to accept the stream.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// A problem is over once a stream has lasted for this long: some receivers accept each stream, and end it at once.
+const STEADY: Duration = Duration::from_secs(2);
 /// How long the receiver may take to read the rest and to confirm the end.
 const FINISH: Duration = Duration::from_millis(500);
 
@@ -66,6 +68,7 @@ enum State {
     },
     Streaming {
         socket: Socket,
+        since: Instant,
     },
 }
 
@@ -182,26 +185,35 @@ impl Connection {
                 Some(Control::Accept) => socket.write_all(&control(Control::Start))?,
                 Some(_) => return Err(io::Error::other("the receiver does not accept the stream")),
             }
-            self.start_streaming();
+            self.start_streaming(now);
         }
-        self.send()
+        self.send()?;
+        if let State::Streaming { since, .. } = self.state
+            && now.saturating_duration_since(since) >= STEADY
+        {
+            self.recovered();
+        }
+        Ok(())
     }
 
-    fn start_streaming(&mut self) {
+    fn start_streaming(&mut self, since: Instant) {
         let state = std::mem::replace(&mut self.state, State::Waiting { until: None });
         if let State::Handshake { socket, .. } = state {
-            self.state = State::Streaming { socket };
+            self.state = State::Streaming { socket, since };
         }
+    }
+
+    /// Ends the problem, if there is one.
+    fn recovered(&mut self) {
         self.pause = FIRST_PAUSE;
         if self.problem.take().is_some() {
-            let (receiver, lost) = (&self.receiver, self.lost);
+            let (receiver, lost) = (&self.receiver, std::mem::take(&mut self.lost));
             tracing::info!(%receiver, lost, "the dnstap receiver is back");
         }
-        self.lost = 0;
     }
 
     fn send(&mut self) -> io::Result<()> {
-        let State::Streaming { socket } = &mut self.state else {
+        let State::Streaming { socket, .. } = &mut self.state else {
             return Ok(());
         };
         let mut unexpected = Vec::new();
@@ -258,7 +270,7 @@ impl Connection {
     }
 
     fn try_finish(&mut self) -> io::Result<()> {
-        let State::Streaming { socket } = &self.state else {
+        let State::Streaming { socket, .. } = &self.state else {
             return Ok(());
         };
         let deadline = Instant::now() + FINISH;
@@ -338,5 +350,50 @@ fn read_available(socket: &mut Socket, received: &mut Vec<u8>) -> io::Result<()>
             Ok(())
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// Accepts a stream of `connection`.
+    fn accept(connection: &mut Connection, listener: &UnixListener, now: Instant) -> Socket {
+        connection.advance(now);
+        let mut socket = Socket::from(listener.accept().expect("a connection").0);
+        let accept = control(Control::Accept);
+        socket.write_all(&accept).expect("sent");
+        connection.advance(now);
+        assert!(matches!(connection.state, State::Streaming { .. }));
+        socket
+    }
+
+    #[test]
+    fn streams_that_end_at_once_stay_one_problem_and_all_their_losses_are_in_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).expect("bound");
+        let mut connection = Connection::new(Receiver::Unix(path));
+        let mut now = Instant::now();
+        for lost in 1..=4 {
+            let socket = accept(&mut connection, &listener, now);
+            assert_eq!(connection.problem().is_some(), lost > 1);
+            assert!(connection.queue(b"a record"));
+            drop(socket);
+            connection.advance(now);
+            let problem = connection.problem().expect("a problem");
+            let losses = format!("; {lost} queries are lost");
+            assert!(problem.contains(&losses), "{problem}");
+            assert_eq!(connection.pause, FIRST_PAUSE * 2_u32.pow(lost));
+            now += LONGEST_PAUSE;
+        }
+        let _socket = accept(&mut connection, &listener, now);
+        connection.advance(now + STEADY / 2);
+        assert!(connection.problem().is_some());
+        connection.advance(now + STEADY);
+        assert_eq!(connection.problem(), None);
+        assert_eq!(connection.pause, FIRST_PAUSE);
     }
 }
