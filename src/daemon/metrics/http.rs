@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,12 +14,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::connections::End;
 use super::page::{Format, page};
+use super::places::{Place, Places};
 use super::source::Source;
 use crate::config::metrics::Metrics;
 
@@ -40,7 +40,7 @@ const SEND_BUFFER: usize = 128 << 10;
 pub(super) struct Server {
     pub(super) source: Arc<Source>,
     pub(super) settings: Arc<ArcSwap<Metrics>>,
-    pub(super) permits: Arc<Semaphore>,
+    pub(super) places: Arc<Places>,
     pub(super) end: CancellationToken,
 }
 
@@ -58,17 +58,22 @@ impl Server {
         };
         let mut open = JoinSet::new();
         loop {
-            // In this order, an address that nobody scrapes needs no permit.
+            // In this order, an address that nobody scrapes needs no place.
             let (stream, client) = self.accept(&listener).await;
-            let permit = Arc::clone(&self.permits).acquire_owned().await;
-            let permit = permit.expect("the semaphore is never closed");
+            let place = self.places.take(client).await;
             let source = Arc::clone(&self.source);
             open.spawn(async move {
-                let connection = serve_connection(stream, &source);
-                // A connection that takes longer is closed.
-                let end = tokio::time::timeout(CONNECTION_TIME, connection).await;
-                source.connections.ended(end.unwrap_or(End::Cut), client);
-                drop(permit);
+                let end = tokio::select! {
+                    biased;
+                    end = serve_connection(stream, &source, &place) => end,
+                    // A connection that takes longer is closed.
+                    () = sleep(CONNECTION_TIME) => End::Cut,
+                    () = place.lost() => match place.is_asked() {
+                        true => End::Cut,
+                        false => End::Failed,
+                    },
+                };
+                source.connections.ended(end, client);
             });
             while open.try_join_next().is_some() {}
         }
@@ -82,21 +87,20 @@ impl Server {
                     return (stream, peer.ip());
                 }
                 Ok((_, peer)) => self.source.connections.ended(End::NotPermitted, peer.ip()),
-                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                Err(_) => sleep(ACCEPT_PAUSE).await,
             }
         }
     }
 }
 
 /// Answers the only request of a connection: one that stays open would keep others from being served.
-async fn serve_connection(stream: TcpStream, source: &Arc<Source>) -> End {
+async fn serve_connection(stream: TcpStream, source: &Arc<Source>, place: &Place) -> End {
     if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
         tracing::debug!(%error, "the size of a send buffer can't be set");
     }
-    let is_answered = AtomicBool::new(false);
     let service = service_fn(|request| {
+        place.set_asked();
         let answer = answer(&request, source);
-        is_answered.store(true, Ordering::Relaxed);
         async move { Ok::<_, Infallible>(answer) }
     });
     let connection = http1::Builder::new()
@@ -107,7 +111,7 @@ async fn serve_connection(stream: TcpStream, source: &Arc<Source>) -> End {
         .serve_connection(TokioIo::new(stream), service);
     // Errors of the connection are caused by the client.
     match connection.await {
-        Ok(()) if is_answered.load(Ordering::Relaxed) => End::Served,
+        Ok(()) if place.is_asked() => End::Served,
         Ok(()) | Err(_) => End::Failed,
     }
 }

@@ -7,6 +7,7 @@ mod connections;
 mod families;
 mod http;
 mod page;
+mod places;
 mod plane;
 mod policy;
 mod process;
@@ -19,22 +20,19 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use self::places::Places;
 pub(super) use self::plane::{CacheFigures, Plane, PlaneState, ServerFigures};
 pub(super) use self::source::Source;
 use super::inherited::Inherited;
 use crate::config::metrics::Metrics;
 
-/// Connections at a time, on all addresses together; others wait until one ends. Each may hold a page in memory.
-pub(super) const CONNECTIONS: usize = 16;
-
 /// The addresses on which metrics are served.
 pub(super) struct Monitoring {
     source: Arc<Source>,
     settings: Arc<ArcSwap<Metrics>>,
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
     open: Mutex<Vec<Open>>,
     /// Addresses bound for a configuration that is not in force yet.
     ready: Mutex<Vec<Weak<Bound>>>,
@@ -83,7 +81,7 @@ impl Monitoring {
         let monitoring = Self {
             source,
             settings: Arc::default(),
-            permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            places: Arc::default(),
             open: Mutex::default(),
             ready: Mutex::default(),
             waiting: Mutex::default(),
@@ -192,7 +190,7 @@ impl Monitoring {
             let server = http::Server {
                 source: Arc::clone(&self.source),
                 settings: Arc::clone(&self.settings),
-                permits: Arc::clone(&self.permits),
+                places: Arc::clone(&self.places),
                 end: end.clone(),
             };
             let address = bound.address;

@@ -72,6 +72,17 @@ fn scrapers_that_never_read_are_cut_off_and_all_others_served() {
 }
 
 #[test]
+fn connections_that_send_nothing_give_their_places_to_scrapes_and_probes() {
+    let (server, _upstream) = busy();
+    let address = address(&server);
+    // If each of them kept its place for 5 s, the probe would wait for more than half a minute.
+    let _silent: Vec<_> = (0..120)
+        .map(|_| TcpStream::connect(address).expect("connected"))
+        .collect();
+    assert_eq!(get(address, "/healthz", "").status, 200);
+}
+
+#[test]
 fn connections_are_counted_by_their_end_and_refused_clients_logged_once_a_minute() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + METRICS + "allow = [\"127.0.0.1\"]\n";
