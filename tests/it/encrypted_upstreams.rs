@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use hickory_proto::op::{Message, ResponseCode};
@@ -235,6 +237,37 @@ fn answers_to_other_queries_are_ignored_and_counted() {
     assert_eq!(server.count("upstream_foreign_question"), 1);
     let counts = &upstream(&server, 0)["failures_total"];
     assert_eq!(counts["unasked"], 2, "{counts}");
+}
+
+#[test]
+fn a_server_that_floods_messages_is_cut_off_and_status_says_so() {
+    for message in [&[][..], &[0; 12]] {
+        let cut = Arc::new(AtomicBool::new(false));
+        let seen_cut = Arc::clone(&cut);
+        let flood = [&(message.len() as u16).to_be_bytes()[..], message].concat();
+        let of_tls = TlsUpstream::start(Security::tls(b"dot"), move |client, seen| {
+            let Some(query) = seen.next(client) else {
+                return;
+            };
+            send(client, &answer(&query));
+            while std::io::Write::write_all(client, &flood).is_ok() {}
+            seen_cut.store(true, Ordering::Relaxed);
+        });
+        let server = start(&of_tls.server());
+        assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+        until("it is cut off", || cut.load(Ordering::Relaxed));
+        let state = upstream(&server, 0);
+        let problem = state["problem"].as_str().expect("a problem");
+        assert!(problem.contains("1000 messages in a row"), "{problem}");
+        let kind = match message {
+            [] => "unreadable",
+            _ => "unasked",
+        };
+        assert!(
+            state["failures_total"][kind].as_u64() >= Some(1000),
+            "{state}"
+        );
+    }
 }
 
 #[test]

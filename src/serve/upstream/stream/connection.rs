@@ -200,15 +200,20 @@ async fn send<S>(
     }
 }
 
-/// Ends when the server closes the connection, when the connection is idle, or when no further query will be sent and
-/// none waits.
+/// Ends when the server closes the connection or floods it, when the connection is idle, or when no further query will be
+/// sent and none waits.
 async fn receive<S>(mut stream: SplitStream<Frames<S>>, state: &ConnectionState, idle: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     loop {
         match timeout(idle, stream.next()).await {
-            Ok(Some(Ok(response))) => state.take(&response),
+            Ok(Some(Ok(response))) => {
+                state.take(&response);
+                if state.is_flooded() {
+                    return;
+                }
+            }
             Ok(Some(Err(_)) | None) => return,
             Err(_) if state.is_waited_for() => {}
             Err(_) => return,

@@ -19,7 +19,7 @@ use tokio_util::bytes::Bytes;
 use super::state::{ConnectionState, Request};
 use super::waiter::{Fate, Response, Waiter};
 use crate::serve::upstream::exchange::ExchangeError;
-use crate::serve::upstream::failures::Failures;
+use crate::serve::upstream::failures::{Failure, Failures};
 use crate::serve::upstream::http::{Body, Endpoint, HttpFault};
 use crate::serve::upstream::query::{OutgoingQuery, SentQuery};
 use crate::stats::Counters;
@@ -216,7 +216,7 @@ impl Connection {
             }
             Err(End::Unasked) => {
                 course.is_answered = true;
-                self.state.not_asked();
+                self.state.useless(Failure::Unasked);
                 Err(ExchangeError::Refused)
             }
             Err(End::Lost { is_over }) => {

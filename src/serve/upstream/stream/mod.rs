@@ -72,14 +72,14 @@ impl Connections {
         mut open: Option<OpenExchange>,
     ) -> Result<Response, ExchangeError> {
         let mut tries = 0;
-        // A query that was not sent can't be the reason why the connection ended, so only the deadline limits that.
+        // A query that was not sent can't be the reason why the connection ended, so only the deadline limits that, unless
+        // the connection was opened for this query.
         while tries < MOST_TRIES {
             let query = query.clone();
+            let is_single = open.is_none() && self.shared.is_single();
             let done = match open.take() {
                 Some(open) => self.resume(peer, open, query, deadline).await,
-                None if self.shared.is_single() => {
-                    self.alone(peer, client, query, deadline, places).await
-                }
+                None if is_single => self.alone(peer, client, query, deadline, places).await,
                 None => self.together(peer, query, deadline).await,
             };
             match done? {
@@ -93,7 +93,7 @@ impl Connections {
                         sleep_until(deadline.min(Instant::now() + pause)).await;
                     }
                 }
-                Fate::Unsent => {}
+                Fate::Unsent => tries += usize::from(is_single),
             }
             if Instant::now() >= deadline {
                 return Err(ExchangeError::Timeout);
@@ -175,12 +175,29 @@ impl Connections {
         deadline: Instant,
         places: &Semaphore,
     ) -> Outcome {
-        let both = async { (self.singles.take(client).await, places.acquire().await) };
-        let Ok((_single, Ok(_place))) = timeout_at(deadline, both).await else {
+        let Ok(_single) = timeout_at(deadline, self.singles.take(client)).await else {
             return Err(ExchangeError::Busy);
         };
-        let connection = Connection::open(peer, deadline).await?;
-        until(deadline, connection.ask(query)).await
+        // Without a permit of `places`, which queries to other servers need.
+        if timeout_at(deadline, self.shared.pause_over())
+            .await
+            .is_err()
+        {
+            return Err(ExchangeError::Timeout);
+        }
+        let Ok(Ok(_place)) = timeout_at(deadline, places.acquire()).await else {
+            return Err(ExchangeError::Busy);
+        };
+        let began = Instant::now();
+        let opened = Connection::open(peer, deadline).await;
+        let connection = opened.inspect_err(|_| self.shared.single_ended(began, false))?;
+        let outcome = until(deadline, connection.ask(query)).await;
+        // An outcome that is an error does not tell whether the next connection is of use.
+        if let Ok(fate) = &outcome {
+            let is_answered = matches!(fate, Fate::Answered(_));
+            self.shared.single_ended(began, is_answered);
+        }
+        outcome
     }
 }
 

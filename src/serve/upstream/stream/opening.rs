@@ -107,6 +107,29 @@ impl SharedConnection {
             .is_some_and(|until| Instant::now() < until)
     }
 
+    /// Waits until the next connection may be opened.
+    pub(super) async fn pause_over(&self) {
+        loop {
+            let until = lock(&self.0).not_before;
+            match until {
+                // Another failure may make the pause longer meanwhile.
+                Some(until) if Instant::now() < until => sleep_until(until).await,
+                _ => return,
+            }
+        }
+    }
+
+    /// Records the end of a connection for a single query, whose opening began at `since`.
+    pub(super) fn single_ended(&self, since: Instant, is_answered: bool) {
+        let mut state = lock(&self.0);
+        if is_answered {
+            state.useful();
+        } else if state.not_before.is_none_or(|until| until <= since) {
+            // Others that began before the pause fail for the same reason.
+            state.pause();
+        }
+    }
+
     /// Starts the task that opens a connection.
     fn open(self: &Arc<Self>, state: &mut State, peer: &Peer) -> watch::Receiver<Opened> {
         let (outcome, opening) = watch::channel(None);
@@ -142,21 +165,26 @@ impl State {
     /// Records the end of a connection.
     fn ended(&mut self, connection: &Connection) {
         let end = connection.state.end_report();
-        if end.responses == 0 {
+        if end.responses == 0 || end.is_flooded {
             self.pause();
         } else {
-            self.useless = 0;
-            self.not_before = None;
+            self.useful();
         }
         if end.responses >= FEW_RESPONSES {
             self.short_lived = 0;
-        } else if end.lost_pipelined {
+        } else if end.lost_pipelined && !end.is_flooded {
             self.short_lived += 1;
         }
         if self.short_lived >= SHORT_LIVED {
             self.short_lived = 0;
             self.single_until = Some(Instant::now() + WITHOUT_PIPELINING);
         }
+    }
+
+    /// The next connection is opened without delay.
+    fn useful(&mut self) {
+        self.useless = 0;
+        self.not_before = None;
     }
 
     /// Delays the next connection.

@@ -18,6 +18,9 @@ use crate::wire::{HEADER, read_u16};
 /// The maximum number of queries that wait on one connection at a time.
 pub(super) const PIPELINE: usize = 1024;
 
+/// A connection ends after this many messages in a row that answer no query.
+const MOST_USELESS: usize = 1000;
+
 /// A query to be sent, and where its response goes.
 pub(super) struct Request {
     pub(super) query: OutgoingQuery,
@@ -38,13 +41,15 @@ pub(super) struct ConnectionState {
     pub(super) places: Arc<Semaphore>,
     /// How many responses were delivered.
     responses: AtomicUsize,
+    /// How many messages have arrived since the last response that answer no query.
+    useless: AtomicUsize,
     /// Whether the connection ended while several queries were open, or one that was older than the last response.
     lost_pipelined: AtomicBool,
     last_received: Mutex<Instant>,
     /// Set when no further query will be sent.
     pub(super) is_over: AtomicBool,
-    /// Where responses to queries that were not asked are recorded; `None` without encryption: anyone may have sent them.
-    unasked: Option<Arc<Failures>>,
+    /// Where messages that answer no query are recorded; `None` without encryption: anyone may have sent them.
+    useless_of: Option<Arc<Failures>>,
     counters: Arc<Counters>,
 }
 
@@ -53,6 +58,8 @@ pub(super) struct EndReport {
     pub(super) responses: usize,
     /// Whether queries were lost that had been pipelined.
     pub(super) lost_pipelined: bool,
+    /// Whether it ended because of messages that answer no query.
+    pub(super) is_flooded: bool,
 }
 
 impl ConnectionState {
@@ -61,10 +68,11 @@ impl ConnectionState {
             open: Mutex::default(),
             places: Arc::new(Semaphore::new(PIPELINE)),
             responses: AtomicUsize::new(0),
+            useless: AtomicUsize::new(0),
             lost_pipelined: AtomicBool::new(false),
             last_received: Mutex::new(Instant::now()),
             is_over: AtomicBool::new(false),
-            unasked: peer.tls.is_some().then(|| Arc::clone(&peer.failures)),
+            useless_of: peer.tls.is_some().then(|| Arc::clone(&peer.failures)),
             counters: Arc::clone(&peer.counters),
         }
     }
@@ -78,6 +86,7 @@ impl ConnectionState {
         EndReport {
             responses: self.responses.load(Ordering::Relaxed),
             lost_pipelined: self.lost_pipelined.load(Ordering::Relaxed),
+            is_flooded: self.is_flooded(),
         }
     }
 
@@ -106,16 +115,17 @@ impl ConnectionState {
     pub(super) fn take(&self, response: &[u8]) {
         self.received();
         let Some(id) = read_u16(response, 0).filter(|_| response.len() >= HEADER) else {
-            return self.counters.bump(Count::UpstreamGarbage);
+            self.counters.bump(Count::UpstreamGarbage);
+            return self.useless(Failure::Unreadable);
         };
         let mut all = lock(&self.open);
         let Some(open) = all.get(&id) else {
             self.counters.bump(Count::UpstreamStray);
-            return self.not_asked();
+            return self.useless(Failure::Unasked);
         };
         // The letter case of the qname need not match: responses are not forged within a connection.
         let Some(fit) = open.sent.fit(response, &self.counters) else {
-            return self.not_asked();
+            return self.useless(Failure::Unasked);
         };
         self.answered();
         if let Some(open) = all.remove(&id) {
@@ -131,14 +141,28 @@ impl ConnectionState {
 
     /// Records a complete response.
     pub(super) fn answered(&self) {
+        self.useless.store(0, Ordering::Relaxed);
         self.responses.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Records a response to a query that was not asked.
-    pub(super) fn not_asked(&self) {
-        if let Some(failures) = &self.unasked {
-            failures.count(Failure::Unasked);
+    /// Records a message that answers no query.
+    pub(super) fn useless(&self, failure: Failure) {
+        let count = self.useless.fetch_add(1, Ordering::Relaxed) + 1;
+        let Some(failures) = &self.useless_of else {
+            return;
+        };
+        failures.count(failure);
+        if count == MOST_USELESS {
+            let problem = format!(
+                "it sent {MOST_USELESS} messages in a row that answer no query, so the connection was closed"
+            );
+            failures.not_connected(None, problem);
         }
+    }
+
+    /// Whether the connection must end because of messages that answer no query.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.useless.load(Ordering::Relaxed) >= MOST_USELESS
     }
 
     /// Whether any waiter is left.

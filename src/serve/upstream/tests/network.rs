@@ -210,9 +210,9 @@ async fn connections_for_one_query_take_permits_of_sockets() {
     };
     let asked = async {
         tokio::join!(
-            ask(&other, Transport::Udp, 1000),
-            ask(&server, Transport::Tcp, 300),
-            ask(&server, Transport::Tcp, 300),
+            ask(&other, Transport::Udp, 2000),
+            ask(&server, Transport::Tcp, 800),
+            ask(&server, Transport::Tcp, 800),
         )
     };
     let (by_udp, one, two) = tokio::select! {
@@ -227,4 +227,34 @@ async fn connections_for_one_query_take_permits_of_sockets() {
         ExchangeError::Busy,
     ];
     assert_eq!(all, expected);
+}
+
+#[tokio::test]
+async fn connections_for_one_query_that_are_closed_at_once_are_opened_after_pauses() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a listener");
+    let (network, server) = network(listener.local_addr().expect("bound"));
+    let upstream = async {
+        for _ in 0..3 {
+            let (mut shared, _) = listener.accept().await.expect("a connection");
+            for _ in 0..2 {
+                next_query(&mut shared).await.expect("a query");
+            }
+        }
+        while let Ok((stream, _)) = listener.accept().await {
+            drop(stream);
+        }
+    };
+    let ask = || {
+        let patience = Duration::from_millis(600);
+        network.exchange(&server, by(Transport::Tcp), &query_key(), patience)
+    };
+    let both = tokio::select! {
+        () = upstream => panic!("the listener stays"),
+        (one, two) = async { tokio::join!(ask(), ask()) } => [one, two],
+    };
+    // Without pauses, all tries were over at once.
+    for end in both {
+        assert_eq!(end.expect_err("not answered"), ExchangeError::Timeout);
+    }
 }

@@ -15,7 +15,7 @@ use super::super::state::{ConnectionState, Request};
 use super::super::waiter::{Fate, Response, Waiter};
 use super::protocol::{End, Fault, Protocol};
 use crate::serve::upstream::exchange::ExchangeError;
-use crate::serve::upstream::failures::Failures;
+use crate::serve::upstream::failures::{Failure, Failures};
 use crate::serve::upstream::query::{OutgoingQuery, SentQuery};
 use crate::stats::Counters;
 
@@ -143,7 +143,7 @@ impl<P: Protocol> Driver<P> {
                 Err(ExchangeError::Refused)
             }
             Err(End::Unasked) => {
-                self.state.not_asked();
+                self.state.useless(Failure::Unasked);
                 Err(ExchangeError::Refused)
             }
             Err(End::Lost) => {
