@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -11,10 +12,15 @@ use super::plain::Plain;
 use super::server::{self, ControlArgs};
 use crate::config::shown::{Show, counted};
 use crate::control::admin::client::ClientError;
-use crate::control::admin::successor::{UPGRADE_PATH, UpgradeReport};
+use crate::control::admin::status::Status;
+use crate::control::admin::successor::{Replaced, UPGRADE_PATH, UpgradeReport};
 
 /// The exit code if the running server can only be restarted.
 const CANNOT: u8 = 3;
+/// How long another process may take to serve, after the one that was asked has ended without a report.
+const FOLLOWING: Duration = Duration::from_secs(10);
+/// The pause between two questions which process serves.
+const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
 pub(super) struct UpgradeArgs {
@@ -39,6 +45,8 @@ pub(super) fn run(
     // The new process would refuse it, and only its log would say why.
     read_config(config)?;
     let sockets = args.control.sockets(config)?;
+    // A server that does not answer this is asked nevertheless: only a report about its death needs it.
+    let before = status(&sockets, FOLLOWING)?;
     let report: UpgradeReport = match server::post(&sockets, UPGRADE_PATH, &())? {
         Err(ClientError::Said { text, path }) if text.is_empty() => {
             let path = path.shown();
@@ -50,18 +58,23 @@ pub(super) fn run(
         }
         // The server may be upgrading still, so a script must not take this for a server that can't be asked.
         Err(error @ (ClientError::Silent { .. } | ClientError::Broken { .. })) => {
-            writeln!(
-                Plain(io::stderr()),
-                "tapis: it is not known whether the server was upgraded: {error}; see `tapis status` for its version"
-            )?;
-            return Err(Failure::Reported);
+            match replaced(&sockets, before)? {
+                Some(replaced) => UpgradeReport::Replaced(replaced),
+                None => {
+                    writeln!(
+                        Plain(io::stderr()),
+                        "tapis: it is not known whether the server was upgraded: {error}; see `tapis status` for its version"
+                    )?;
+                    return Err(Failure::Reported);
+                }
+            }
         }
         report => report?,
     };
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
         return match report {
-            UpgradeReport::Upgraded(_) => Ok(()),
+            UpgradeReport::Upgraded(_) | UpgradeReport::Replaced(_) => Ok(()),
             UpgradeReport::Failed { .. } => Err(Failure::Reported),
         };
     }
@@ -83,6 +96,14 @@ pub(super) fn run(
             )?;
             Ok(())
         }
+        UpgradeReport::Replaced(it) => {
+            writeln!(
+                out,
+                "process {} (version {}) serves in place of process {} (version {}), which ended during the upgrade: see the log",
+                it.process, it.version, it.from_process, it.from,
+            )?;
+            Ok(())
+        }
         UpgradeReport::Failed { reason } => {
             writeln!(
                 Plain(io::stderr()),
@@ -90,5 +111,35 @@ pub(super) fn run(
             )?;
             Err(Failure::Reported)
         }
+    }
+}
+
+/// The status of the server; `None` if it does not answer. The outer error is as for [`server::get`].
+fn status(sockets: &[PathBuf], limit: Duration) -> io::Result<Option<Status>> {
+    server::get_within(sockets, "/status", limit).map(Result::ok)
+}
+
+/// Waits until another process than the one `before` serves; `None` if none does.
+fn replaced(sockets: &[PathBuf], before: Option<Status>) -> io::Result<Option<Replaced>> {
+    let Some(before) = before else {
+        return Ok(None);
+    };
+    let deadline = Instant::now() + FOLLOWING;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Some(now) = status(sockets, left)?
+            && now.pid != before.pid
+        {
+            return Ok(Some(Replaced {
+                from: before.version,
+                from_process: before.pid,
+                version: now.version,
+                process: now.pid,
+            }));
+        }
+        if left.is_zero() {
+            return Ok(None);
+        }
+        std::thread::sleep(PAUSE);
     }
 }

@@ -44,11 +44,27 @@ pub struct Successor {
 pub enum UpgradeReport {
     /// The new process serves.
     Upgraded(Upgraded),
+    /// The process that was asked has ended without a report, and another one serves. Only the verb finds this out.
+    Replaced(Replaced),
     /// The running process goes on.
     Failed {
         /// The reason, with the remedy.
         reason: String,
     },
+}
+
+/// A server before and after an upgrade without a report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Replaced {
+    /// The version of the process before.
+    pub from: String,
+    /// Its process ID.
+    pub from_process: u32,
+    /// The version of the process that serves.
+    pub version: String,
+    /// Its process ID.
+    pub process: u32,
 }
 
 /// A take-over.

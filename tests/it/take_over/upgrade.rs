@@ -129,11 +129,37 @@ fn an_upgrade_without_an_answer_is_not_taken_for_a_server_that_can_t_be_asked() 
     let upstream = Upstream::plain();
     let folder = folder(&preamble(upstream.address), &[]);
     let listener = UnixListener::bind(folder.path().join("control.sock")).expect("bound");
-    let server = std::thread::spawn(move || drop(listener.accept().expect("a connection")));
+    // The first is asked for the status.
+    let server = std::thread::spawn(move || {
+        (0..2).for_each(|_| drop(listener.accept().expect("a connection")));
+    });
     let output = verb(folder.path(), &["upgrade"]);
     server.join().expect("no panic");
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("not known"), "{}", text(&output));
+}
+
+#[test]
+fn an_upgrade_during_which_the_old_process_dies_reports_the_process_that_serves() {
+    let upstream = Upstream::plain();
+    let (mut old, _) = server(&upstream);
+    let folder = old.folder.path().to_owned();
+    let before = u64::from(old.id());
+    let upgrade = std::thread::spawn({
+        let folder = folder.clone();
+        move || verb(&folder, &["upgrade", "--json"])
+    });
+    old.logged("parked: another process");
+    old.signal("KILL");
+    old.wait();
+    let output = upgrade.join().expect("no panic");
+    let process = pid(&folder);
+    let _new = Orphan(process);
+    assert!(output.status.success(), "{}", text(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["replaced"]["process"], process);
+    assert_eq!(report["replaced"]["from-process"], before);
+    assert!(is_blocked(old.address, "blocked.example"));
 }
 
 #[test]
