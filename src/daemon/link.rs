@@ -6,13 +6,13 @@ use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{set_socket_passcred, socket_peercred};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
 };
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,12 @@ use crate::config::shown::Show;
 
 /// The longest line, in bytes. A connection may have received almost all of a query.
 const LINE_MAX: usize = 1 << 20;
+/// The bytes of a line that are read at a time.
+const PART: usize = 16 << 10;
+/// How often the new process sends [`Message::Alive`].
+pub(super) const PULSE: Duration = Duration::from_millis(250);
+/// How long it may send none before it counts as hung, because nobody reads queries then.
+pub(super) const SILENCE: Duration = Duration::from_secs(1);
 
 /// Why a take-over fails.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +67,9 @@ pub enum LinkError {
     /// The running process ends, before it has parked.
     #[error("the running server is stopping")]
     Stopping,
+    /// The new process hangs while it alone reads queries.
+    #[error("the new process gave no sign of life for {} s, so it was killed", SILENCE.as_secs())]
+    Hung,
     /// The new process does not answer.
     #[error("this process does not answer queries: {0}")]
     Unwell(String),
@@ -115,6 +124,8 @@ pub(super) enum Message {
     },
     /// The running process has answered its last query, and closed its query log.
     Drained,
+    /// The new process is not hung. It sends this from `Serving` until `Well`, when nobody else reads queries.
+    Alive,
     /// The new process has checked that it reads all queries.
     Well,
     /// The new process is the only one.
@@ -173,6 +184,20 @@ impl Link {
         poll(&mut polled, Some(&at_once)).is_ok_and(|ready| ready > 0)
     }
 
+    /// Waits until a message, or the end of the link, can be received. False if the time is over before.
+    pub(super) fn is_ready(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        loop {
+            let mut polled = [PollFd::new(&self.0, PollFlags::IN | PollFlags::RDHUP)];
+            let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now()));
+            match poll(&mut polled, left.ok().as_ref()) {
+                // A signal.
+                Err(rustix::io::Errno::INTR) => {}
+                ready => return ready.is_ok_and(|ready| ready > 0),
+            }
+        }
+    }
+
     /// Sends a message, with a descriptor.
     pub(super) fn send(&self, message: &Message, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let mut line = serde_json::to_vec(message)?;
@@ -218,15 +243,23 @@ impl Link {
     /// The same with the sender.
     pub(super) fn receive_all(&self) -> Result<Option<Received>, LinkError> {
         let (mut line, mut file, mut sender) = (Vec::new(), None, None);
+        let mut part = [0; PART];
         loop {
-            // One byte at a time, so that the descriptor of the next message stays in the socket.
-            let mut byte = [0];
+            // Nothing behind the end of the line is taken, so that the descriptor of the next message stays in the socket.
+            let peeked = match recv(&self.0, &mut part[..], RecvFlags::PEEK) {
+                Err(rustix::io::Errno::INTR) => continue,
+                // The other process died with unread messages.
+                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                peeked => peeked.map_err(io::Error::from)?.0,
+            };
+            let end = part[..peeked].iter().position(|byte| *byte == b'\n');
+            let wanted = end.map_or(peeked, |end| end + 1);
             let mut space =
                 [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let received = recvmsg(
                 &self.0,
-                &mut [IoSliceMut::new(&mut byte)],
+                &mut [IoSliceMut::new(&mut part[..wanted])],
                 &mut control,
                 RecvFlags::CMSG_CLOEXEC,
             );
@@ -245,11 +278,13 @@ impl Link {
                     _ => {}
                 }
             }
-            match (received.bytes, byte[0]) {
-                (0, _) => return Ok(None),
-                (_, b'\n') => break,
-                (_, byte) if line.len() < LINE_MAX => line.push(byte),
-                _ => return Err(LinkError::Strange),
+            // Less than was asked for, if it was sent in parts.
+            line.extend_from_slice(&part[..received.bytes]);
+            match line.last() {
+                _ if received.bytes == 0 => return Ok(None),
+                _ if line.len() > LINE_MAX => return Err(LinkError::Strange),
+                Some(b'\n') => break,
+                _ => {}
             }
         }
         let message = serde_json::from_slice(&line).map_err(|_| LinkError::Strange)?;
@@ -296,6 +331,44 @@ mod tests {
             assert!(matches!(message, Message::Well) && file.is_none());
         }
         assert!(other.receive().expect("no error").is_none(), "the end");
+    }
+
+    #[test]
+    fn long_messages_arrive_whole_and_with_their_own_descriptors_between_short_ones() {
+        let (one, other) = UnixStream::pair().expect("a pair");
+        Link::ask_for_senders(&other).expect("set");
+        let (one, other) = (Link::new(one), Link::new(other));
+        let listeners: Vec<_> = (0..3)
+            .map(|_| TcpListener::bind("127.0.0.1:0").expect("bound"))
+            .collect();
+        one.set_patience(Duration::from_secs(60)).expect("set");
+        // As much as a client can have sent of a query. The line is longer than a part, and than the socket's buffer.
+        let bytes: Vec<u8> = (0..65_000_u32).map(|number| number as u8).collect();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for listener in &listeners {
+                    let received = bytes.clone();
+                    one.send(&Message::Alive, None).expect("sent");
+                    let connection = Message::Connection { received };
+                    let sent = one.send(&connection, Some(listener.as_fd()));
+                    sent.expect("sent");
+                }
+            });
+            for listener in &listeners {
+                let (message, file) = other.receive().expect("no error").expect("a message");
+                assert!(matches!(message, Message::Alive) && file.is_none());
+                let (message, file) = other.receive().expect("no error").expect("a message");
+                assert!(matches!(message, Message::Connection { received } if received == bytes));
+                let passed = TcpListener::from(file.expect("a descriptor"));
+                assert_eq!(
+                    passed.local_addr().expect("bound"),
+                    listener.local_addr().expect("bound")
+                );
+            }
+        });
+        assert!(!other.is_ready(Duration::ZERO), "nothing is left");
+        one.send(&Message::Alive, None).expect("sent");
+        assert!(other.is_ready(Duration::from_secs(60)));
     }
 
     #[test]

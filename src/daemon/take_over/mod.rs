@@ -20,6 +20,7 @@
 //!   parked: answers queries, publishes nothing           restores policy and cache, opens the journal
 //!      |                         <--- Serving --------   answering: both answer queries
 //!   leaving: reads no queries, answers those it has         |
+//!      |                         <--- Alive (again, until Well)
 //!      |      ---- Connection (each open one) ------->      |
 //!   closes its query log                                    |
 //!      |      ---- Drained -------------------------->   the only one that answers; writes its query log
@@ -45,13 +46,16 @@
 //!
 //! ```text
 //!                          the new process dies,
-//!                          or is not well in time
+//!                          hangs, or is not well in time
 //!   offered, parked, leaving, guarding ----------> serving: reads its sockets, state directory and journal again
 //!
 //!                          the running process dies
 //!   prepared, answering, ... --------------------> serving: alone, with the sockets and all that is in force
 //! ```
 //!
+//! - While the running process reads no queries, the new one sends `Alive` every 250 ms. If none comes for a second, nobody may
+//!   be reading: the running process kills the new one, and reads again. From `Drained` on nothing takes long: 30 s for
+//!   `Well` are a limit for a new process that is alive, and reads.
 //! - The running process goes on until it has received `Well`, which is the commit point. Before it opens the state
 //!   directory again, it makes sure that the new process has ended, and kills it if need be: two processes must not
 //!   serve with one state directory. It answers queries at once, without waiting for that.

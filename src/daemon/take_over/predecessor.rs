@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::departure::{come_back, leave};
+use super::departure::{come_back, leave, next, wait_until_well};
 use super::launch::{Launched, Launcher, membership};
 use super::warming;
 use crate::control::admin::passing::Passing;
@@ -32,8 +32,8 @@ const PREPARING: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_secs(30);
 /// How long the new process may take to restore the policy: the compiler may have to read large lists.
 const STARTING: Duration = Duration::from_secs(300);
-/// How long the new process may take to check that it reads all queries.
-const CHECKING: Duration = Duration::from_secs(30);
+/// How long the new process may leave a message unread while this one answers queries.
+const READING: Duration = Duration::from_secs(30);
 /// How long a new process may take to end after `Abort`, before it is killed: longer than it waits for its own last queries.
 const ENDING: Duration = Duration::from_secs(10);
 
@@ -196,11 +196,21 @@ impl Predecessor {
             }
             Err(LinkError::Stopping) => Err(LinkError::Stopping),
             Err(error) => {
+                let is_hung = matches!(error, LinkError::Hung);
+                if is_hung {
+                    tracing::error!(
+                        "the new process gives no sign of life: it is killed, and this one reads queries again"
+                    );
+                    // `end` tries again if this fails.
+                    let _ = pidfd_send_signal(&process, Signal::KILL);
+                }
                 // Queries don't wait for the end of the new process.
                 if progress.has_left {
                     come_back(&self.live);
                 }
-                abort(link, &error);
+                if !is_hung {
+                    abort(link, &error);
+                }
                 if progress.has_parked {
                     end(&process);
                 }
@@ -228,7 +238,7 @@ impl Predecessor {
         let process = link.peer()?.as_raw_pid().unsigned_abs();
         let is_launched = launched.is_some_and(|launched| launched.process == process);
         membership(process, is_launched).map_err(LinkError::Refused)?;
-        link.set_patience(CHECKING)?;
+        link.set_patience(READING)?;
         // If this process stops from here on, the new one goes on.
         self.is_passing.store(true, Ordering::Relaxed);
         for (described, file) in self.sockets()? {
@@ -274,13 +284,10 @@ impl Predecessor {
             return Err(LinkError::Strange);
         };
         let answered = Instant::now();
-        link.set_patience(CHECKING)?;
         progress.has_left = true;
         let connections = leave(&self.live, link)?;
         let drained = Instant::now();
-        let Message::Well = next(link, CHECKING)? else {
-            return Err(LinkError::Strange);
-        };
+        wait_until_well(link)?;
         let millis = |from: Instant, to: Instant| (to - from).as_millis() as u64;
         let upgraded = Upgraded {
             from: env!("CARGO_PKG_VERSION").to_owned(),
@@ -349,27 +356,6 @@ fn open_process(link: &Link) -> Result<OwnedFd, LinkError> {
     match link.has_ended() {
         true => Err(LinkError::ended()),
         false => Ok(process),
-    }
-}
-
-/// The next message of the new process.
-fn next(link: &Link, patience: Duration) -> Result<Message, LinkError> {
-    link.set_patience(patience)?;
-    match link.receive() {
-        Ok(Some((Message::Abort { reason }, _))) => {
-            Err(io::Error::other(format!("the new process gave up: {reason}")).into())
-        }
-        Ok(Some((message, None))) => Ok(message),
-        Ok(Some(_)) => Err(LinkError::Strange),
-        Ok(None) => Err(LinkError::ended()),
-        Err(LinkError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err(io::Error::other(format!(
-                "the new process did not go on within {} s",
-                patience.as_secs()
-            ))
-            .into())
-        }
-        Err(error) => Err(error),
     }
 }
 

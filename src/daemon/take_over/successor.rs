@@ -15,7 +15,7 @@ use crate::config::shown::Show;
 use crate::control::admin::successor::{PATH, PROTOCOL};
 use crate::control::admin::trust;
 use crate::daemon::inherited::Inherited;
-use crate::daemon::link::{Link, LinkError, Message};
+use crate::daemon::link::{Link, LinkError, Message, PULSE};
 use crate::daemon::live::Live;
 use crate::daemon::watchdog::Watchdog;
 use crate::serve::transport::leaving::Left;
@@ -32,9 +32,8 @@ const ENDING: Duration = Duration::from_secs(10);
 const DRAINING: Duration = Duration::from_secs(60);
 /// The longest head of an answer, in bytes.
 const HEAD_MAX: usize = 64 << 10;
-/// How often this process checks that it reads all queries, before the other one ends; and the pause between two checks.
+/// How often this process checks that it reads all queries, before the other one ends, with a pause of [`PULSE`].
 const CHECKS: usize = 4;
-const CHECK_PAUSE: Duration = Duration::from_millis(250);
 
 /// A take-over from a running process.
 #[derive(Debug)]
@@ -137,15 +136,27 @@ impl TakeOver {
         let _ = self.link.send(&Message::Serving { has_control }, None);
         self.link.set_patience(DRAINING)?;
         let (mut connections, mut is_drained) = (0, false);
+        let (mut heard, mut shown) = (Instant::now(), Instant::now());
         loop {
+            if !is_drained && shown.elapsed() >= PULSE {
+                self.show_life();
+                shown = Instant::now();
+            }
+            if !self.link.is_ready(PULSE) {
+                if heard.elapsed() >= DRAINING {
+                    self.kill_hung()?;
+                    heard = Instant::now();
+                }
+                continue;
+            }
             let received = match self.link.receive() {
                 Err(LinkError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    tracing::error!("the other process hangs: it is killed");
-                    kill(&self.process)?;
+                    self.kill_hung()?;
                     continue;
                 }
                 received => received?,
             };
+            heard = Instant::now();
             match received {
                 Some((Message::Connection { received }, Some(file))) => {
                     let stream = file.into();
@@ -158,7 +169,7 @@ impl TakeOver {
                     is_drained = true;
                     tracing::info!("the other process has answered its last query");
                     live.0.recorder.release();
-                    check(live)?;
+                    self.check(live)?;
                     // If the other process has ended, the link is at its end.
                     let _ = self.link.send(&Message::Well, None);
                 }
@@ -180,6 +191,30 @@ impl TakeOver {
                 }
             }
         }
+    }
+
+    fn kill_hung(&self) -> Result<(), LinkError> {
+        tracing::error!("the other process hangs: it is killed");
+        kill(&self.process)
+    }
+
+    /// Shows the other process, which reads no queries any more, that this one is not hung.
+    fn show_life(&self) {
+        // If the other process has ended, the link is at its end.
+        let _ = self.link.send(&Message::Alive, None);
+    }
+
+    /// Checks for a while that each UDP worker reads what arrives.
+    fn check(&self, live: &Live) -> Result<(), LinkError> {
+        let mut watchdog = Watchdog::new(Instant::now());
+        for _ in 0..CHECKS {
+            self.show_life();
+            // The control loop does not run yet.
+            let checked = watchdog.check(live.0.workers(), 0, Instant::now());
+            checked.map_err(LinkError::Unwell)?;
+            std::thread::sleep(PULSE);
+        }
+        Ok(())
     }
 }
 
@@ -304,18 +339,6 @@ fn is_accepted(stream: &mut UnixStream) -> Result<bool, LinkError> {
             Err(LinkError::Refused(text))
         }
     }
-}
-
-/// Checks for a while that each UDP worker reads what arrives.
-fn check(live: &Live) -> Result<(), LinkError> {
-    let mut watchdog = Watchdog::new(Instant::now());
-    for _ in 0..CHECKS {
-        // The control loop does not run yet.
-        let checked = watchdog.check(live.0.workers(), 0, Instant::now());
-        checked.map_err(LinkError::Unwell)?;
-        std::thread::sleep(CHECK_PAUSE);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

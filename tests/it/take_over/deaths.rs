@@ -95,6 +95,38 @@ fn a_new_process_that_is_killed_at_any_step_leaves_the_running_one_as_it_was() {
 }
 
 #[test]
+fn a_new_process_that_hangs_while_it_alone_reads_queries_is_killed_and_the_running_one_goes_on() {
+    let upstream = Upstream::plain();
+    let mut server = server(&upstream);
+    let folder = server.folder.path().to_owned();
+    let first = std::mem::replace(&mut server.folder, tempfile::tempdir().expect("a folder"));
+    let is_met = (0..ATTEMPTS).any(|_| {
+        let mut new = started(&folder);
+        new.logged("has answered its last query");
+        new.signal("STOP");
+        until("the end of the take-over", || {
+            let log = server.log();
+            log.contains("handed over") || log.contains("a take-over failed")
+        });
+        let is_late = server.log().contains("handed over");
+        if is_late {
+            new.signal("KILL");
+            server.wait();
+            let other = tempfile::tempdir().expect("a folder");
+            server = Server::run(successor(&folder), other);
+        }
+        // The running one has killed it.
+        new.wait();
+        !is_late
+    });
+    assert!(is_met);
+    let log = server.log();
+    assert!(log.contains("gave no sign of life for 1 s"), "{log}");
+    assert_serves(&server, &folder, "after.example");
+    server.folder = first;
+}
+
+#[test]
 fn a_running_process_that_is_killed_at_any_step_is_replaced() {
     let upstream = Upstream::plain();
     let mut old = server(&upstream);
