@@ -27,7 +27,7 @@ const PART: usize = 16 << 10;
 /// How often the new process sends [`Message::Alive`].
 pub(super) const PULSE: Duration = Duration::from_millis(250);
 /// How long it may send none before it counts as hung, because nobody reads queries then.
-pub(super) const SILENCE: Duration = Duration::from_secs(1);
+pub(super) const SILENCE: Duration = Duration::from_secs(2);
 
 /// Why a take-over fails.
 #[derive(Debug, thiserror::Error)]

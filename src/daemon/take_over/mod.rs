@@ -53,7 +53,7 @@
 //!   prepared, answering, ... --------------------> serving: alone, with the sockets and all that is in force
 //! ```
 //!
-//! - While the running process reads no queries, the new one sends `Alive` every 250 ms. If none comes for a second, nobody may
+//! - While the running process reads no queries, the new one sends `Alive` every 250 ms. If none comes for two seconds, nobody may
 //!   be reading: the running process kills the new one, and reads again. From `Drained` on nothing takes long: 30 s for
 //!   `Well` are a limit for a new process that is alive, and reads.
 //! - The running process goes on until it has received `Well`, which is the commit point. Before it opens the state

@@ -121,7 +121,7 @@ fn a_new_process_that_hangs_while_it_alone_reads_queries_is_killed_and_the_runni
     });
     assert!(is_met);
     let log = server.log();
-    assert!(log.contains("gave no sign of life for 1 s"), "{log}");
+    assert!(log.contains("gave no sign of life for 2 s"), "{log}");
     assert_serves(&server, &folder, "after.example");
     server.folder = first;
 }
