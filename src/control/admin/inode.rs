@@ -56,18 +56,29 @@ impl Inode {
     pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
         // The system sets no mode by such a descriptor itself.
         let opened = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        fs::set_permissions(opened, fs::Permissions::from_mode(mode))
+        let mode = fs::Permissions::from_mode(mode);
+        match fs::set_permissions(opened, mode.clone()) {
+            // A container may be without /proc. Then the path is used, which only its folder's owner can change.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.check_path("another file has this path now, and its mode is not set")?;
+                fs::set_permissions(&self.path, mode)
+            }
+            set => set,
+        }
     }
 
     /// Removes the file, unless another file has its path by now.
     pub(super) fn remove(&self) -> io::Result<()> {
-        let here = fs::symlink_metadata(&self.path)?;
-        if identity(&here) != identity(&self.metadata()?) {
-            return Err(io::Error::other(
-                "another file has this path now, and is not removed",
-            ));
-        }
+        self.check_path("another file has this path now, and is not removed")?;
         fs::remove_file(&self.path)
+    }
+
+    fn check_path(&self, otherwise: &'static str) -> io::Result<()> {
+        let here = fs::symlink_metadata(&self.path)?;
+        match identity(&here) == identity(&self.metadata()?) {
+            true => Ok(()),
+            false => Err(io::Error::other(otherwise)),
+        }
     }
 }
 
