@@ -42,25 +42,29 @@ fn ask(server: &Server, name: &str) {
     client::ask(server.address, name, RecordType::A);
 }
 
+/// The whole lines of a log. Another process is writing it: a reader may see a part of the last one.
+fn written(server: &Server, file: &str) -> String {
+    let mut text = fs::read_to_string(server.path(file)).unwrap_or_default();
+    text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+    text
+}
+
+/// The text of a log once it has `count` lines.
+fn text_of(server: &Server, file: &str, count: usize) -> String {
+    until("the lines", || {
+        written(server, file).lines().count() >= count
+    });
+    written(server, file)
+}
+
 /// The lines of a log once there are `count`.
 #[track_caller]
 fn lines(server: &Server, file: &str, count: usize) -> Vec<Value> {
-    let read = || fs::read_to_string(server.path(file)).unwrap_or_default();
-    until("the lines", || read().lines().count() >= count);
-    let read = read();
+    let text = text_of(server, file, count);
     let line = |line| serde_json::from_str(line).expect("JSON");
-    let lines: Vec<_> = read.lines().map(line).collect();
-    assert_eq!(lines.len(), count, "{read}");
+    let lines: Vec<_> = text.lines().map(line).collect();
+    assert_eq!(lines.len(), count, "{text}");
     lines
-}
-
-/// The text of the log once it has `count` lines.
-fn text_of(server: &Server, count: usize) -> String {
-    let read = || fs::read_to_string(server.path("queries.jsonl")).unwrap_or_default();
-    until("the lines", || {
-        read().lines().count() >= count && read().ends_with('\n')
-    });
-    read()
 }
 
 fn figure(server: &Server, key: &str) -> u64 {
@@ -182,10 +186,9 @@ fn a_reload_turns_the_log_on_and_off_and_changes_what_is_recorded() {
     );
     until("the new setting", || {
         ask(&server, "b.example");
-        let text = fs::read_to_string(server.path("queries.jsonl")).expect("readable");
-        text.contains("b.example")
+        written(&server, "queries.jsonl").contains("b.example")
     });
-    let text = fs::read_to_string(server.path("queries.jsonl")).expect("readable");
+    let text = written(&server, "queries.jsonl");
     let last: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
     assert!(last.get("client").is_none(), "{last}");
     let without = preamble(upstream.address) + &list("ads", "");
@@ -277,7 +280,7 @@ fn a_full_disk_costs_whole_lines_which_are_counted_and_all_others_are_whole() {
         .current_dir(folder.path());
     let server = Server::run(command, folder);
     ask(&server, "a.example");
-    let line = text_of(&server, 1).len() as u64;
+    let line = text_of(&server, "queries.jsonl", 1).len() as u64;
     let process = i32::try_from(server.id()).ok().and_then(Pid::from_raw);
     let room = |bytes: Option<u64>| {
         let limit = prlimit(
@@ -300,14 +303,14 @@ fn a_full_disk_costs_whole_lines_which_are_counted_and_all_others_are_whole() {
         let alarms = server.status()["alarms"].to_string();
         figure(&server, "lost") > 0 && alarms.contains("can't be written: File too large")
     });
-    let full = text_of(&server, 1);
-    assert!(full.ends_with('\n'), "{full}");
+    until("no line is there in part", || {
+        fs::read_to_string(server.path("queries.jsonl")).is_ok_and(|text| text.ends_with('\n'))
+    });
     room(None);
     until("it is written again", || {
         ask(&server, "c.example");
         asked += 1;
-        fs::read_to_string(server.path("queries.jsonl"))
-            .is_ok_and(|text| text.contains("c.example"))
+        written(&server, "queries.jsonl").contains("c.example")
     });
     until("all are counted", || {
         figure(&server, "recorded") + figure(&server, "lost") == asked
@@ -327,7 +330,7 @@ fn a_line_that_a_killed_process_left_in_part_does_not_spoil_the_next_one() {
     let files = [("ads", ""), ("queries.jsonl", "{\"time\":\"2026-")];
     let server = Server::start(&config(&upstream, ""), &files);
     ask(&server, "a.example");
-    let text = text_of(&server, 2);
+    let text = text_of(&server, "queries.jsonl", 2);
     let (torn, line) = text.split_once('\n').expect("two lines");
     assert_eq!(torn, files[1].1);
     let line: Value = serde_json::from_str(line).expect("JSON");
