@@ -7,8 +7,9 @@ use crate::config::Config;
 /// The maximum number of open files that the process requests. Linux allows no more by default.
 pub(super) const OPEN_FILES: usize = 1 << 20;
 
-/// Files for everything else: lists, configuration, control socket and its clients, the log, the runtime, scrapes
-/// of metrics, secondaries of published zones of which only the key is known, and the shared TCP connections to upstream, one or two for each server.
+/// Files for everything else: lists, configuration, control socket and its clients, the log, the runtime, scrapes of
+/// metrics, secondaries of published zones of which only the key is known, and the shared TCP connections to upstream, one
+/// or two for each server.
 const RESERVE: usize = 160;
 /// The maximum number of sockets for queries to upstream.
 const MOST_UPSTREAM: usize = 8192;
@@ -22,6 +23,12 @@ pub(super) fn workers(config: &Config) -> usize {
         0 => thread::available_parallelism().map_or(1, usize::from),
         count => count,
     }
+}
+
+/// How many threads run the tasks of queries that wait for upstream, of TCP clients and of the control plane. Half as many
+/// as processors: such a query passes several tasks, and each that is on an idle thread has to wake it.
+pub(super) fn async_threads() -> usize {
+    thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2))
 }
 
 /// The numbers that determine how many listening sockets there are.

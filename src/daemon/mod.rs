@@ -89,7 +89,7 @@ use crate::control::publish::compose;
 use crate::serve::cache::Cache;
 use crate::serve::shared::Clock;
 use crate::stats::Counters;
-use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
+use crate::sys::process::{raise_open_files, return_large_allocations, unmap_code, user_id};
 
 /// Runs the server until SIGTERM or SIGINT, or until another process has taken over. With `takes_over`, gets the sockets
 /// of the running server, if there is one, which ends then. `launcher` starts the process that takes over from this one.
@@ -111,6 +111,7 @@ pub fn run(config: Config, takes_over: bool, launcher: Launcher) -> Result<(), D
     let held = inherited.held();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("tapis-async")
+        .worker_threads(limits::async_threads())
         .enable_all()
         .build()
         .map_err(|source| DaemonError::System {
@@ -224,6 +225,7 @@ pub fn run(config: Config, takes_over: bool, launcher: Launcher) -> Result<(), D
             return Err(error.into());
         }
     };
+    unmap_code();
     let is_passing = Arc::new(AtomicBool::new(false));
     let mut has_left_control = false;
     let result = runtime.block_on(async {

@@ -1,9 +1,10 @@
 //! Limits, identity, clocks and memory of this process.
-#![cfg_attr(
-    target_env = "gnu",
-    expect(unsafe_code, reason = "mallopt and malloc_trim have no safe binding")
+#![expect(
+    unsafe_code,
+    reason = "mallopt, malloc_trim and madvise have no safe binding"
 )]
 
+use std::ops::Range;
 use std::time::Duration;
 use std::{fs, io};
 
@@ -110,9 +111,77 @@ pub fn return_free_memory() {
     }
 }
 
+/// Unmaps the program's code, which the system maps again, part by part, where it runs. To be called after the start, which
+/// runs much code that nothing else does. Does nothing without /proc.
+///
+/// The pages stay in the system's cache of files, from which it can drop them at any time. But while they are mapped, they
+/// count as memory of this process.
+pub fn unmap_code() {
+    let Some(code) = fs::read_to_string("/proc/self/maps")
+        .ok()
+        .and_then(|maps| mapping(&maps, unmap_code as fn() as usize))
+    else {
+        return;
+    };
+    let start = std::ptr::with_exposed_provenance_mut::<libc::c_void>(code.start);
+    // SAFETY: the range is a private mapping of a file that this process can't write to, so each of its pages has the
+    // bytes of the file, and is read from there again when it is accessed.
+    unsafe {
+        libc::madvise(start, code.len(), libc::MADV_DONTNEED);
+    }
+}
+
+/// The range of the mapping that has `address`, if it is code of a file, and can't be written to.
+fn mapping(maps: &str, address: usize) -> Option<Range<usize>> {
+    maps.lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        let hexadecimal = |text| usize::from_str_radix(text, 16).ok();
+        let range = hexadecimal(start)?..hexadecimal(end)?;
+        let is_code = words.next() == Some("r-xp");
+        let is_of_file = words.nth(2).is_some_and(|inode| inode != "0");
+        (range.contains(&address) && is_code && is_of_file).then_some(range)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unmapped_code_runs_and_takes_memory_only_where_it_runs() {
+        let mapped = || {
+            let maps = fs::read_to_string("/proc/self/smaps").expect("readable");
+            let range = mapping(&maps, unmap_code as fn() as usize).expect("this code");
+            let this = maps
+                .split_once(&format!("{:x}-{:x} ", range.start, range.end))
+                .expect("its mapping")
+                .1;
+            let resident = this.lines().find_map(|line| line.strip_prefix("Rss:"));
+            let kilobytes = resident.and_then(|text| text.trim().strip_suffix(" kB"));
+            kilobytes.and_then(|text| text.parse::<usize>().ok())
+        };
+        let before = mapped();
+        unmap_code();
+        // Other tests may run.
+        assert!(mapped() < before, "{before:?}");
+        assert!(raise_open_files(0) > 0);
+    }
+
+    #[test]
+    fn only_code_of_a_file_that_cannot_be_written_is_unmapped() {
+        let of = |permissions, inode| {
+            let maps = format!(
+                "1000-2000 r--p 00000000 fe:00 7 /bin/tapis\n\
+                 2000-3000 {permissions} 00001000 fe:00 {inode} /bin/tapis\n"
+            );
+            mapping(&maps, 0x2800)
+        };
+        assert_eq!(of("r-xp", "7"), Some(0x2000..0x3000));
+        assert_eq!(of("rwxp", "7"), None);
+        assert_eq!(of("r--p", "7"), None);
+        assert_eq!(of("r-xp", "0"), None);
+    }
 
     #[test]
     fn the_number_of_open_files_is_never_lowered() {

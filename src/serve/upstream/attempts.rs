@@ -5,11 +5,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::exchange::{ExchangeError, How, Transport};
 use super::health::Health;
@@ -100,6 +101,8 @@ pub(in crate::serve) struct Attempts {
     last: u64,
     /// When the resolver takes over, the earliest first. Entries of attempts that have ended have no effect.
     dues: BinaryHeap<Reverse<(Instant, u64)>>,
+    /// Elapses no later than the first attempt is due. Kept, because setting a timer for each query costs more.
+    alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Attempts {
@@ -113,6 +116,7 @@ impl Attempts {
             open: HashMap::default(),
             last: 0,
             dues: BinaryHeap::new(),
+            alarm: None,
         }
     }
 
@@ -167,22 +171,27 @@ impl Attempts {
     /// Waits for the end of an attempt, or for the time at which the resolver takes over. Can be cancelled without a loss.
     pub(in crate::serve) async fn next(&mut self) -> AttemptEvent {
         loop {
-            let due = self.dues.peek().map(|Reverse((at, _))| *at);
-            let late = async move {
-                match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let due = self.due();
             let event = tokio::select! {
                 biased;
                 // The sender of this end is never dropped.
                 Some(end) = self.ended.recv() => self.end(end),
-                () = late => self.expire(),
+                () = rung(&mut self.alarm, due) => self.expire(),
             };
             if let Some(event) = event {
                 return event;
             }
+        }
+    }
+
+    /// When the first of the open attempts is due.
+    fn due(&mut self) -> Option<Instant> {
+        loop {
+            let Reverse((due, number)) = *self.dues.peek()?;
+            if self.open.contains_key(&number) {
+                return Some(due);
+            }
+            self.dues.pop();
         }
     }
 
@@ -193,8 +202,9 @@ impl Attempts {
         open.map(|(_, open)| open.query_id).collect()
     }
 
-    /// Hands over the attempt that is due first, or ends it if it has been handed over; nothing if it has ended.
+    /// Hands over the attempt that is due, or ends it if it has been handed over; nothing if none is due.
     fn expire(&mut self) -> Option<AttemptEvent> {
+        self.due().filter(|due| *due <= Instant::now())?;
         let Reverse((_, number)) = self.dues.pop()?;
         let late = self.open.get_mut(&number)?;
         if let Some(resolver) = late.resolver.take() {
@@ -269,4 +279,16 @@ impl Attempts {
         };
         Some(event)
     }
+}
+
+/// Waits until an alarm has rung, which it does at `due` or before; forever without one that is due.
+async fn rung(alarm: &mut Option<Pin<Box<Sleep>>>, due: Option<Instant>) {
+    let Some(due) = due else {
+        return std::future::pending().await;
+    };
+    let alarm = alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
+    if alarm.is_elapsed() || alarm.deadline() > due {
+        alarm.as_mut().reset(due);
+    }
+    alarm.as_mut().await;
 }

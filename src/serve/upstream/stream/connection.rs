@@ -14,14 +14,14 @@ use tokio_util::bytes::Bytes;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::https;
-use super::peer::{Peer, Stream};
+use super::peer::Peer;
 use super::placed::PlacedQuery;
 use super::quic;
 use super::state::{ConnectionState, PIPELINE, Request};
 use super::waiter::{AttemptHandle, Fate, Outcome, Waiter};
 use crate::serve::upstream::exchange::ExchangeError;
-use crate::serve::upstream::http::Endpoint;
 use crate::serve::upstream::query::OutgoingQuery;
+use crate::tls::client::TlsClient;
 use crate::wire::MAX_MESSAGE;
 
 /// How long a connection stays open while no query waits on it (RFC 7766, section 6.2.3).
@@ -42,55 +42,38 @@ pub(super) struct Connection {
 impl Connection {
     /// Opens a connection.
     pub(super) async fn open(peer: &Peer, deadline: Instant) -> Result<Self, ExchangeError> {
-        if let Some(tls) = peer
-            .tls
-            .as_ref()
-            .filter(|tls| tls.protocol().is_over_quic())
-        {
-            let (requests, queue) = mpsc::channel(PIPELINE);
-            let state = Arc::new(ConnectionState::new(peer));
+        let (requests, queue) = mpsc::channel(PIPELINE);
+        let state = Arc::new(ConnectionState::new(peer));
+        let quic = |tls: &&TlsClient| tls.protocol().is_over_quic();
+        if let Some(tls) = peer.tls.as_ref().filter(quic) {
             quic::start(peer, tls, Arc::clone(&state), queue, TLS_IDLE, deadline).await?;
             return Ok(Self { requests, state });
         }
-        let stream = peer.open(deadline).await?;
+        let stream = peer.open(&state, deadline).await?;
         match peer.endpoint()? {
-            Some(endpoint) => Ok(Self::over_http(stream, endpoint, peer)),
-            None => Ok(Self::over(stream, peer)),
+            Some(endpoint) => {
+                let connection = https::Connection {
+                    endpoint,
+                    state: Arc::clone(&state),
+                    failures: Arc::clone(&peer.failures),
+                    counters: Arc::clone(&peer.counters),
+                };
+                tokio::spawn(connection.drive(stream, queue, TLS_IDLE));
+            }
+            None => {
+                let codec = LengthDelimitedCodec::builder()
+                    .length_field_type::<u16>()
+                    .max_frame_length(MAX_MESSAGE)
+                    .new_codec();
+                let idle = match peer.tls {
+                    Some(_) => TLS_IDLE,
+                    None => IDLE,
+                };
+                let frames = Framed::new(stream, codec);
+                tokio::spawn(drive(frames, queue, Arc::clone(&state), idle));
+            }
         }
-    }
-
-    /// A connection with HTTP/2 over `stream`.
-    fn over_http(stream: Box<dyn Stream>, endpoint: Endpoint, peer: &Peer) -> Self {
-        let (requests, queue) = mpsc::channel(PIPELINE);
-        let state = Arc::new(ConnectionState::new(peer));
-        let connection = https::Connection {
-            endpoint,
-            state: Arc::clone(&state),
-            failures: Arc::clone(&peer.failures),
-            counters: Arc::clone(&peer.counters),
-        };
-        tokio::spawn(connection.drive(stream, queue, TLS_IDLE));
-        Self { requests, state }
-    }
-
-    /// A connection over `stream`, which is a TCP stream or a layer over it, such as TLS.
-    fn over<S>(stream: S, peer: &Peer) -> Self
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let codec = LengthDelimitedCodec::builder()
-            .length_field_type::<u16>()
-            .max_frame_length(MAX_MESSAGE)
-            .new_codec();
-        let (requests, queue) = mpsc::channel(PIPELINE);
-        let state = Arc::new(ConnectionState::new(peer));
-        let frames = Framed::new(stream, codec);
-        let idle = match peer.tls {
-            Some(_) => TLS_IDLE,
-            None => IDLE,
-        };
-        tokio::spawn(drive(frames, queue, Arc::clone(&state), idle));
-        Self { requests, state }
+        Ok(Self { requests, state })
     }
 
     /// Sends a query and waits for the response, without a timeout.

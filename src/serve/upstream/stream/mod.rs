@@ -9,6 +9,7 @@ mod https;
 mod opening;
 pub(super) mod peer;
 pub(super) mod placed;
+mod prompt;
 mod quic;
 mod state;
 pub(super) mod waiter;

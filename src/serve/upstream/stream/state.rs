@@ -77,6 +77,11 @@ impl ConnectionState {
         }
     }
 
+    /// Whether at least two queries wait, or are about to be sent.
+    pub(super) fn is_pipelined(&self) -> bool {
+        self.places.available_permits() + 1 < PIPELINE
+    }
+
     pub(super) fn received_since(&self, instant: Instant) -> bool {
         *lock(&self.last_received) > instant
     }
