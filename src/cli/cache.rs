@@ -131,7 +131,7 @@ fn show(config: Option<&PathBuf>, args: &ShowArgs, out: &mut impl Write) -> Resu
         rtype: args.rtype,
     };
     let sockets = args.control.sockets(config)?;
-    let shown: CacheShown = server::post(&sockets, "/cache/show", &request)??;
+    let shown: CacheShown = server::post_short(&sockets, "/cache/show", &request)??;
     if args.json {
         print_json(&shown, out)?;
     } else {
@@ -208,7 +208,7 @@ fn flush(config: Option<&PathBuf>, args: &FlushArgs, out: &mut impl Write) -> Re
         rtype: args.rtype,
     };
     let sockets = args.control.sockets(config)?;
-    let report: FlushReport = server::post(&sockets, "/cache/flush", &request)??;
+    let report: FlushReport = server::post_short(&sockets, "/cache/flush", &request)??;
     if args.json {
         print_json(&report, out)?;
         return Ok(());

@@ -60,7 +60,7 @@ pub(super) fn run(
                 level: level.as_ref().map(ToString::to_string),
                 secs: args.length.map(|length| length.as_secs().unsigned_abs()),
             };
-            server::post(&sockets, "/log", &request)??
+            server::post_short(&sockets, "/log", &request)??
         }
     };
     match args.json {

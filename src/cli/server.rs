@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
 use crate::config::control;
-use crate::control::admin::client::{self, ClientError, call};
+use crate::control::admin::client::{self, ClientError, LONG_PATIENCE, PATIENCE};
 use crate::sys::process::user_id;
 
 /// The control socket to use.
@@ -41,7 +41,7 @@ pub(super) fn get<T: DeserializeOwned>(
     sockets: &[PathBuf],
     resource: &str,
 ) -> io::Result<Result<T, ClientError>> {
-    request::<(), T>(sockets, resource, None)
+    request::<(), T>(sockets, resource, None, PATIENCE)
 }
 
 /// Like [`get`], with a limit of the time that the server may take.
@@ -50,36 +50,38 @@ pub(super) fn get_within<T: DeserializeOwned>(
     resource: &str,
     limit: Duration,
 ) -> io::Result<Result<T, ClientError>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    Ok(runtime.block_on(client::call_within::<(), T>(
-        sockets,
-        user_id(),
-        resource,
-        None,
-        limit,
-    )))
+    request::<(), T>(sockets, resource, None, limit)
 }
 
-/// Posts a request to the server. The outer error is as for [`get`].
+/// Posts a request for which the server may have to read lists. The outer error is as for [`get`].
 pub(super) fn post<B: Serialize, T: DeserializeOwned>(
     sockets: &[PathBuf],
     resource: &str,
     body: &B,
 ) -> io::Result<Result<T, ClientError>> {
-    request(sockets, resource, Some(body))
+    request(sockets, resource, Some(body), LONG_PATIENCE)
+}
+
+/// Posts a request that the server carries out at once. The outer error is as for [`get`].
+pub(super) fn post_short<B: Serialize, T: DeserializeOwned>(
+    sockets: &[PathBuf],
+    resource: &str,
+    body: &B,
+) -> io::Result<Result<T, ClientError>> {
+    request(sockets, resource, Some(body), PATIENCE)
 }
 
 fn request<B: Serialize, T: DeserializeOwned>(
     sockets: &[PathBuf],
     resource: &str,
     body: Option<&B>,
+    limit: Duration,
 ) -> io::Result<Result<T, ClientError>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    Ok(runtime.block_on(call(sockets, user_id(), resource, body)))
+    let call = client::call(sockets, user_id(), resource, body, limit);
+    Ok(runtime.block_on(call))
 }
 
 /// Posts a request to the server, and passes the parts of its answer to `take`. Returns the trailers. The outer error is as

@@ -13,6 +13,8 @@ use super::types::{Config, Origin};
 
 /// Headers of sections whose mistakes can't concern the socket.
 const OTHERS: &[&str] = &[
+    "[process]",
+    "[log]",
     "[upstream]",
     "[cache]",
     "[special-use]",
@@ -25,6 +27,7 @@ const OTHERS: &[&str] = &[
     "[metrics]",
     "[query-log]",
     "[dnstap]",
+    "[top]",
     "[guard]",
     "[orders]",
     "[exceptions]",
@@ -32,6 +35,7 @@ const OTHERS: &[&str] = &[
     "[[feed]]",
     "[feed.tsig]",
     "[[exception]]",
+    "[[publish]]",
 ];
 
 /// The value of `control` in `[server]`; `None` if it is not set.
@@ -201,6 +205,20 @@ mod tests {
         let workers = "[server]\nworkers = \"4\"\ncontrol = \"s\"\nlisten = 5\n";
         assert_eq!(of(workers), Ok(Some("s".into())));
         assert_eq!(of("server = { control = \"s\" }\n"), Ok(Some("s".into())));
+    }
+
+    #[test]
+    fn every_other_section_of_the_reference_can_have_a_mistake() {
+        let reference = include_str!("../../config/tapis.toml");
+        let headers = reference.lines().map(|line| line.trim_matches(['#', ' ']));
+        let headers =
+            headers.filter(|line| line.starts_with('[') && section(line) != Some("server"));
+        let mut count = 0;
+        for header in headers.filter(|line| line.ends_with(']')) {
+            assert_eq!(of(&format!("{header}\nwrogn = 1\n")), Ok(None), "{header}");
+            count += 1;
+        }
+        assert!(count > 15, "{count}");
     }
 
     #[test]

@@ -225,7 +225,6 @@ pub fn run(config: Config, takes_over: bool, launcher: Launcher) -> Result<(), D
             return Err(error.into());
         }
     };
-    unmap_code();
     let is_passing = Arc::new(AtomicBool::new(false));
     let mut has_left_control = false;
     let result = runtime.block_on(async {
@@ -332,6 +331,7 @@ pub fn run(config: Config, takes_over: bool, launcher: Launcher) -> Result<(), D
         let control = control.run(queue, hangups, service.plane(), stop);
         let control = tokio::spawn(service.essential.watch("the control loop", control));
         service_manager::ready(&manager_policy);
+        unmap_code();
         let (end, handover) = tokio::select! {
             end = signals.wait_for_the_end(&service.essential, hangup) => (end, None),
             handover = predecessor.wait(arrivals) => (Ok(()), Some(handover)),

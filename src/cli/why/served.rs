@@ -32,7 +32,7 @@ impl Served {
         let sockets = control.sockets(choice.path.as_ref())?;
         let other = match server::get::<Status>(&sockets, "/status")? {
             Ok(status) if choice.is_used_by(&status) => {
-                match server::post(&sockets, "/why", &query.to_request())? {
+                match server::post_short(&sockets, "/why", &query.to_request())? {
                     Ok(verdict) => return Ok(Some(Self { status, verdict })),
                     Err(error) => Err(error),
                 }

@@ -18,9 +18,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::trust;
 use crate::config::shown::Show;
 
-/// How long a server may take to answer a GET.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a server may take to answer a POST: reading the largest lists takes a while.
+/// How long a server may take to answer a request that it carries out at once.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take otherwise: reading the largest lists takes a while.
 pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(300);
 
 /// The pause before a request is repeated that a server has not answered because it ends.
@@ -62,12 +62,14 @@ pub enum ClientError {
         source: hyper::Error,
     },
     /// The server did not answer in time.
-    #[error("the server at {path} did not answer within {} s; check its log", .after.as_secs(), path = .path.shown())]
+    #[error("the server at {path} did not answer within {} s{}; check its log", .after.as_secs(), may_follow(*.is_change), path = .path.shown())]
     Silent {
         /// The socket.
         path: PathBuf,
         /// The time limit.
         after: Duration,
+        /// Whether the request was to change something.
+        is_change: bool,
     },
     /// The server rejected the request.
     #[error("the server at {path} says: {text}", path = .path.shown())]
@@ -98,31 +100,24 @@ pub enum ClientError {
     },
 }
 
+fn may_follow(is_change: bool) -> &'static str {
+    match is_change {
+        true => ", and may still do what was asked",
+        false => "",
+    }
+}
+
 fn places(tried: &[PathBuf]) -> String {
     let texts: Vec<_> = tried.iter().map(|path| path.shown().to_string()).collect();
     texts.join(" or ")
 }
 
-/// Sends a request to the first of `sockets` that has a server which `user` may trust. If `body` is `None`, the request
-/// is a GET. Otherwise it is a POST, which may take longer.
+/// Sends a request to the first of `sockets` that has a server which `user` may trust, and waits for its answer no longer
+/// than `after`. If `body` is `None`, the request is a GET, otherwise a POST.
 ///
 /// # Errors
 /// [`ClientError`].
 pub async fn call<B: Serialize, T: DeserializeOwned>(
-    sockets: &[PathBuf],
-    user: u32,
-    path: &str,
-    body: Option<&B>,
-) -> Result<T, ClientError> {
-    let after = body.map_or(PATIENCE, |_| LONG_PATIENCE);
-    call_within(sockets, user, path, body, after).await
-}
-
-/// Like [`call`], with another time limit.
-///
-/// # Errors
-/// [`ClientError`].
-pub async fn call_within<B: Serialize, T: DeserializeOwned>(
     sockets: &[PathBuf],
     user: u32,
     path: &str,
@@ -144,6 +139,7 @@ pub async fn call_within<B: Serialize, T: DeserializeOwned>(
     let silent = |_| ClientError::Silent {
         path: socket.clone(),
         after,
+        is_change: body.is_some(),
     };
     let bytes = answer.map_err(silent)??;
     serde_json::from_slice(&bytes).map_err(foreign(socket))
@@ -161,11 +157,13 @@ pub async fn download<B: Serialize>(
     mut take: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<HeaderMap, ClientError> {
     let (stream, socket) = connect(sockets, user).await?;
-    let mut answer = request(stream, socket, path, Some(body)).await?;
     let silent = |_| ClientError::Silent {
         path: socket.clone(),
         after: PATIENCE,
+        is_change: false,
     };
+    let answer = tokio::time::timeout(PATIENCE, request(stream, socket, path, Some(body)));
+    let mut answer = answer.await.map_err(silent)??;
     let mut trailers = HeaderMap::new();
     loop {
         let frame = tokio::time::timeout(PATIENCE, answer.body.frame());
