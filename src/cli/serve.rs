@@ -32,7 +32,8 @@ pub(super) struct ServeArgs {
     allow: Vec<IpNet>,
     /// Ask this resolver instead of those of the configuration; may be repeated. The default port is 53. A link-local
     /// address needs its interface, as in fe80::53%eth0. DNS over TLS is asked of tls://ADDRESS#NAME, DNS over HTTPS of
-    /// https://ADDRESS/PATH#NAME, where the server's certificate must have that name.
+    /// https://ADDRESS/PATH#NAME, DNS over QUIC of quic://ADDRESS#NAME, DNS over HTTP/3 of h3://ADDRESS/PATH#NAME, where the
+    /// server's certificate must have that name.
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = upstream)]
     upstream: Vec<UpstreamServer>,
     /// Create the control socket at this path instead of the configuration's.

@@ -230,7 +230,7 @@ impl Bootstrap {
         }
     }
 
-    /// The servers of `bootstrap`, in a pool of their own.
+    /// The servers of `bootstrap`, in a separate pool.
     fn pools(&self, means: &Means) -> Pools {
         let Means {
             network,

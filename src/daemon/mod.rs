@@ -91,6 +91,9 @@ use crate::serve::shared::Clock;
 use crate::stats::Counters;
 use crate::sys::process::{raise_open_files, return_large_allocations, unmap_code, user_id};
 
+/// How long the work that follows a start may take.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// Runs the server until SIGTERM or SIGINT, or until another process has taken over. With `takes_over`, gets the sockets
 /// of the running server, if there is one, which ends then. `launcher` starts the process that takes over from this one.
 ///
@@ -282,7 +285,7 @@ pub fn run(config: Config, takes_over: bool, launcher: Launcher) -> Result<(), D
                 .as_ref()
                 .zip(socket_file.as_ref())
                 .and_then(|((listener, _), file)| passed_control(listener, file)),
-            launcher,
+            launcher: Arc::new(launcher),
             is_passing: Arc::clone(&is_passing),
             essential: service.essential.clone(),
             vitals: control.vitals(),
@@ -331,7 +334,7 @@ pub fn run(config: Config, takes_over: bool, launcher: Launcher) -> Result<(), D
         let control = control.run(queue, hangups, service.plane(), stop);
         let control = tokio::spawn(service.essential.watch("the control loop", control));
         service_manager::ready(&manager_policy);
-        unmap_code();
+        tokio::spawn(unmap_start());
         let (end, handover) = tokio::select! {
             end = signals.wait_for_the_end(&service.essential, hangup) => (end, None),
             handover = predecessor.wait(arrivals) => (Ok(()), Some(handover)),
@@ -365,6 +368,14 @@ pub fn run(config: Config, takes_over: bool, launcher: Launcher) -> Result<(), D
     }
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// Unmaps the code that only the start runs: once the server is ready, and once more after the work that follows then, such
+/// as saving the state.
+async fn unmap_start() {
+    unmap_code();
+    tokio::time::sleep(SETTLING).await;
+    unmap_code();
 }
 
 /// The control socket as another process gets it; `None` if the system refuses.

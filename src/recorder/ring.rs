@@ -73,6 +73,11 @@ impl RingWriter {
 }
 
 impl RingReader {
+    /// The number of records that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.heads.slots()
+    }
+
     /// Passes on the next record; returns false if there is none.
     pub(super) fn read(&mut self, take: impl FnOnce(Record<'_>)) -> bool {
         let Ok(head) = self.heads.pop() else {

@@ -149,9 +149,8 @@ impl RecorderThread {
         let is_same_tap =
             self.dnstap.as_ref().map(DnstapSink::config) == tap.receiver.as_ref().map(|_| tap);
         if !is_same_log || !is_same_tap {
-            // The records so far belong to the former file and receiver.
-            self.switch.set_wanted(0);
-            self.drain();
+            // The records so far belong to the former file and receiver. Those that follow wait in the rings.
+            self.pass_present();
         }
         let before = self.clients.text().clone();
         match log.file.is_some() || log.tail || recording.top.enabled {
@@ -299,7 +298,15 @@ impl RecorderThread {
         }
     }
 
-    /// Passes on all records that are there.
+    /// Passes on the records that are there by now, however many follow meanwhile.
+    fn pass_present(&mut self) {
+        let most = self.rings.iter().map(RingReader::waiting).max();
+        for _ in 0..most.unwrap_or(0).div_ceil(PASS) {
+            self.pass();
+        }
+    }
+
+    /// Passes on all records that are there. Only for a time in which none follow.
     fn drain(&mut self) {
         while self.pass() {}
     }
@@ -308,6 +315,7 @@ impl RecorderThread {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::sync::atomic::AtomicBool;
     use std::sync::mpsc::channel;
 
     use super::*;
@@ -404,6 +412,35 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_one_sink_does_not_turn_the_others_off_meanwhile() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let recording = |number: u32| {
+            let mut recording = Recording::default();
+            recording.top.enabled = true;
+            recording.query_log.file = Some(folder.path().join(number.to_string()));
+            recording
+        };
+        let (mut thread, _tap, _commands) = thread(&recording(0));
+        let switch = Arc::clone(&thread.switch);
+        let is_on = || switch.wanted() & u32::from(Sink::Top.bit()) != 0;
+        assert!(is_on());
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                let mut was_on = true;
+                while !is_done.load(Ordering::Relaxed) {
+                    was_on &= is_on();
+                }
+                was_on
+            });
+            // Each writes the former file to its end.
+            (1..20).for_each(|number| thread.configure(&recording(number)));
+            is_done.store(true, Ordering::Relaxed);
+            assert!(watch.join().expect("no panic"));
+        });
+    }
+
+    #[test]
     fn the_departure_of_the_last_reader_does_not_turn_recording_on_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut recording = with_tail();
@@ -419,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_are_told_that_another_process_takes_over() {
+    fn readers_learn_that_another_process_takes_over() {
         let (thread, _tap, commands) = thread(&with_tail());
         let (reply, answer) = oneshot::channel();
         let (done, _closed) = channel();

@@ -10,6 +10,7 @@ use hickory_proto::rr::RecordType;
 use crate::metrics::page;
 use crate::support::client::{addresses, ask, until};
 use crate::support::dot::TlsUpstream;
+use crate::support::port::free_port;
 use crate::support::server::{Server, folder, list, preamble, refused, text};
 use crate::support::tls::authority;
 use crate::support::upstream::{Asked, Upstream, address_of, name};
@@ -147,10 +148,10 @@ fn the_certificate_of_an_encrypted_server_must_have_the_name_that_is_configured(
         match is_right {
             true => assert_eq!(addresses(server.address, "www.example"), ["192.0.2.1"]),
             false => {
-                let told = "its certificate is not for other.test";
+                let problem = "its certificate is not for other.test";
                 until("the problem", || {
                     ask(server.address, "www.example", RecordType::A);
-                    text(&server.verb(&["status"])).contains(told)
+                    text(&server.verb(&["status"])).contains(problem)
                 });
             }
         }
@@ -162,9 +163,9 @@ fn the_certificate_of_an_encrypted_server_must_have_the_name_that_is_configured(
 fn a_bootstrap_server_that_is_this_server_itself_is_refused() {
     let files = [("ads", "blocked.example\n")];
     let folder = folder("", &files);
-    let own = "127.0.0.1:5399";
-    let config = config(own.parse().expect("one"), own.parse().expect("one"));
-    let config = config.replace("127.0.0.1:0", own);
+    // Nothing is bound: the address is refused before.
+    let own = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let config = config(own, own).replace("127.0.0.1:0", &own.to_string());
     let report = refused(folder.path(), &config, &[]);
     assert!(report.contains("is this server itself"), "{report}");
     assert!(report.contains("in [upstream] bootstrap"), "{report}");
@@ -173,7 +174,7 @@ fn a_bootstrap_server_that_is_this_server_itself_is_refused() {
 #[test]
 fn a_name_that_leads_to_this_server_itself_is_left_out() {
     let (bootstrap, _) = bootstrap(1);
-    let port = crate::support::port::free_port();
+    let port = free_port();
     let own = SocketAddr::from(([127, 0, 0, 1], port));
     let config = config(own, bootstrap.address).replace("127.0.0.1:0", &own.to_string());
     let server = Server::start(&config, &[("ads", "blocked.example\n")]);

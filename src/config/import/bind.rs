@@ -105,7 +105,7 @@ pub(super) fn import(
             "key" => draft.leave(
                 &statement.line,
                 format!("key {}", statement.word(1)),
-                "write the secret into a file of its own: see `tsig` of a [[feed]]",
+                "write the secret into a separate file: see `tsig` of a [[feed]]",
             ),
             "view" => draft.leave(
                 &statement.line,

@@ -319,7 +319,7 @@ fn auth_zone(folder: &Folder, clause: &Clause, draft: &mut Draft) {
         _ => draft.leave(
             line,
             format!("auth-zone {name}"),
-            "only zones with a file of their own carry over: forward this one to its servers with [[forward]]",
+            "only zones with their own file carry over: forward this one to its servers with [[forward]]",
         ),
     }
 }

@@ -287,12 +287,18 @@ mod tests {
     use crate::sys::process::user_id;
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_does_not_answer_is_an_error_after_the_time_limit() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("control.sock");
-        let _mute = std::os::unix::net::UnixListener::bind(&path).expect("bound");
-        let answer = call::<(), ()>(&[path], user_id(), "/status", None).await;
-        let error = answer.expect_err("no answer");
-        assert!(error.to_string().contains("within 10 s"), "{error}");
+    async fn a_server_that_does_not_answer_is_an_error_that_says_whether_a_change_may_follow() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("socket");
+        let _mute = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
+        for (body, expected) in [
+            (Some(&()), "within 10 s, and may still do what was asked; "),
+            (None, "within 10 s; "),
+        ] {
+            let sockets = std::slice::from_ref(&socket);
+            let answer = call::<(), ()>(sockets, user_id(), "/log", body, PATIENCE).await;
+            let error = answer.expect_err("silent").to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

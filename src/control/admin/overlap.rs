@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::policy::current::Reader;
 use crate::policy::overlap::overlaps;
 
-/// Compares the lists in force. One comparison runs at a time, on a thread of its own, so that neither the control loop nor
+/// Compares the lists in force. One comparison runs at a time, on a separate thread, so that neither the control loop nor
 /// queries wait for it.
 pub(super) struct Overlaps {
     reader: Reader,

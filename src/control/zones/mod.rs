@@ -14,7 +14,7 @@
 //! While a source of the zone has no version yet, there is no new version of the zone: secondaries would lose the rules of that
 //! source. See `missing`.
 //!
-//! Each zone has a task of its own, so that a large zone delays nothing else. Snapshots that come while a version is being
+//! Each zone has its own task, so that a large zone delays nothing else. Snapshots that come while a version is being
 //! made are skipped, but for the newest one.
 //!
 //! After a start, all records are read once, to find out whether they are those of the last version of the process before.

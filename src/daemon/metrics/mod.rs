@@ -1,6 +1,6 @@
 //! Serves figures for monitoring by HTTP, and opens and closes the addresses for that.
 //!
-//! Each address has a thread of its own, which reads counters and the figures that the control loop published. It never
+//! Each address has its own thread, which reads counters and the figures that the control loop published. It never
 //! waits for that loop, and scrapes take no time from the threads that answer queries.
 
 mod connections;

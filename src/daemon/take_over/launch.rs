@@ -1,15 +1,17 @@
 //! Starts a new process of the program that is on the disk now, to take over.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use crate::config::shown::Show;
 use crate::control::admin::successor::Successor;
-use crate::sys::orphan;
+use crate::sys::orphan::{self, Orphan};
 use crate::sys::starter::Starter;
 
 /// How long the new process may take to read its configuration and to connect.
@@ -53,7 +55,7 @@ impl Launcher {
     ///
     /// # Errors
     /// If the system refuses to fork.
-    pub fn keep_unrestricted(&mut self) -> std::io::Result<()> {
+    pub fn keep_unrestricted(&mut self) -> io::Result<()> {
         let is_first = std::process::id() == 1;
         let Some(program) = self.program.as_deref().ok().filter(|_| !is_first) else {
             // It can't start a process that takes over; see `leaves_the_service`.
@@ -64,12 +66,20 @@ impl Launcher {
         Ok(())
     }
 
+    fn start(&self) -> io::Result<Orphan> {
+        match (&self.starter, &self.program) {
+            (Some(starter), _) => starter.start(),
+            (None, Ok(program)) => orphan::start(command(program, &self.arguments)),
+            (None, Err(error)) => Err(io::Error::other(error.clone())),
+        }
+    }
+
     /// Starts a process, and waits until it wants to take over.
     ///
     /// # Errors
     /// Why it does not want to, with the remedy.
     pub(super) async fn launch(
-        &self,
+        self: &Arc<Self>,
         successors: &mut mpsc::Receiver<Successor>,
     ) -> Result<(Successor, Launched), String> {
         let unknown = |error| {
@@ -78,10 +88,10 @@ impl Launcher {
         let program = self.program.as_deref().map_err(unknown)?;
         let started = Instant::now();
         let not_started = |error| format!("{} can't be started: {error}", program.shown());
-        let orphan = match &self.starter {
-            Some(starter) => starter.start(),
-            None => orphan::start(command(program, &self.arguments)),
-        };
+        let this = Arc::clone(self);
+        // The program may be on a file system that does not answer.
+        let start = tokio::task::spawn_blocking(move || this.start());
+        let orphan = start.await.unwrap_or_else(|error| Err(error.into()));
         let orphan = orphan.map_err(not_started)?;
         tracing::info!(program = %program.shown(), process = orphan.number, "started a process that takes over");
         tokio::select! {
@@ -173,7 +183,7 @@ fn leaves_the_service(
     let is_executed = executed.is_some_and(|executed| executed == OsStr::new(&process.to_string()));
     match is_executed && !is_notified {
         true => Err(
-            "systemd started it without NOTIFY_SOCKET, so it can't be told which process serves: use Type=notify in the unit, or restart it"
+            "systemd started it without NOTIFY_SOCKET, so it can't learn which process serves: use Type=notify in the unit, or restart it"
                 .to_owned(),
         ),
         false => Ok(()),

@@ -26,7 +26,7 @@
 //!      |      ---- Drained -------------------------->   the only one that answers; writes its query log
 //!   guarding: can go on at any moment                    checks that it reads all queries
 //!      |                         <--- Well -----------      |
-//!   committed: tells the service manager (MAINPID)          |
+//!   committed: notifies the service manager (MAINPID)       |
 //!      |      ---- End ------------------------------>   serving: control socket, metrics, changes of the policy
 //!   ends
 //! ```

@@ -43,7 +43,7 @@ pub(crate) struct Predecessor {
     pub(crate) requests: mpsc::Sender<Request>,
     /// The control socket.
     pub(crate) control: Option<(Described, OwnedFd)>,
-    pub(crate) launcher: Launcher,
+    pub(crate) launcher: Arc<Launcher>,
     /// Whether a process that has the control socket may serve after this one.
     pub(crate) is_passing: Arc<AtomicBool>,
     pub(crate) essential: Essential,

@@ -206,12 +206,17 @@ impl TakeOver {
 
     /// Checks for a while that each UDP worker reads what arrives.
     fn check(&self, live: &Live) -> Result<(), LinkError> {
-        let mut watchdog = Watchdog::new(Instant::now());
+        let (mut watchdog, mut was_well) = (Watchdog::new(Instant::now()), true);
         for _ in 0..CHECKS {
             self.show_life();
             // The control loop does not run yet.
             let checked = watchdog.check(live.0.workers(), 0, Instant::now());
-            checked.map_err(LinkError::Unwell)?;
+            let is_well = checked.is_ok();
+            // On a busy machine, a worker may have to wait for a processor for so long once.
+            if !was_well {
+                checked.map_err(LinkError::Unwell)?;
+            }
+            was_well = is_well;
             std::thread::sleep(PULSE);
         }
         Ok(())

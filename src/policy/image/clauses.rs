@@ -45,7 +45,7 @@ pub struct Clauses {
 pub struct ClausesBuilder {
     table: Clauses,
     /// The group of each clause: the number of its source and tier. Only rules of one group can make each other
-    /// redundant. The mark that voids the rules on a name is in a group of its own.
+    /// redundant. The mark that voids the rules on a name is in a separate group.
     groups: Vec<u32>,
     /// The sources whose rules are kept even if others on names above cover them.
     amendable: FixedBitSet,

@@ -249,13 +249,19 @@ fn is_torn(path: &Path, last: u64) -> bool {
     read.is_ok() && byte != *b"\n"
 }
 
-/// Moves a file to its first rotated name, and those to the next ones. The oldest one is removed.
+/// Moves a file to its first rotated name, and those to the next ones. Files that are more than `keep` are removed.
 fn rotate(path: &Path, keep: u32) -> io::Result<()> {
     let numbered = |number: u32| {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".{number}"));
         PathBuf::from(name)
     };
+    // A configuration before this one may have kept more.
+    let mut old = keep.saturating_add(1);
+    while numbered(old).exists() {
+        fs::remove_file(numbered(old))?;
+        old += 1;
+    }
     if keep == 0 {
         return fs::remove_file(path);
     }

@@ -1,10 +1,10 @@
 //! Opens the file of the query log. Neither a link nor a file of another user makes the server write elsewhere.
 
 use std::ffi::OsString;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, readlinkat};
@@ -56,13 +56,19 @@ pub(super) fn open(path: &Path) -> io::Result<Opened> {
 }
 
 fn append(path: &Path, flags: i32) -> io::Result<File> {
+    let mut options = OpenOptions::new();
     // Without blocking: a pipe that nobody reads must not stop the other sinks.
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(MODE)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC | flags)
-        .open(path)
+    let flags = libc::O_NONBLOCK | libc::O_CLOEXEC | flags;
+    options.append(true).mode(MODE).custom_flags(flags);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = options.create_new(true).open(path)?;
+            // The umask of a service may take the group's permission away.
+            file.set_permissions(Permissions::from_mode(MODE))?;
+            Ok(file)
+        }
+        opened => opened,
+    }
 }
 
 /// Where a link leads. `None` if it stands for an open file of this process, as `/dev/stdout` does: its text is no path.
@@ -117,9 +123,9 @@ fn is_trusted(user: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
+    use std::fs;
     use std::io::Write;
-    use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+    use std::os::unix::fs::{chown, lchown, symlink};
 
     use super::*;
 

@@ -275,7 +275,7 @@ async fn a_query_to_servers_that_are_no_longer_asked_for_its_name_ends_and_has_n
             let client = IpAddr::from([192, 0, 2, 9]);
             let asking = Arc::clone(&resolver);
             let asking = tokio::spawn(async move { asking.resolve(client, key(), None).await });
-            // The query starts in a task of its own, after this one.
+            // The query starts in a separate task, after this one.
             tokio::task::yield_now().await;
             if is_asked {
                 tokio::time::advance(TIMEOUT / 4).await;

@@ -40,7 +40,7 @@ impl Leaving {
         *self.lock() = State::default();
     }
 
-    /// Tells a new connection when it is to be left.
+    /// Notifies a new connection when it is to be left.
     pub(super) fn token(&self) -> CancellationToken {
         self.lock().token.clone()
     }

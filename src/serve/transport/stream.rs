@@ -94,7 +94,7 @@ impl<O: Observer> Streams<O> {
         Ok(())
     }
 
-    /// Serves a connection in a task of its own, if the limits permit that. `received` are its first bytes.
+    /// Serves a connection in a separate task, if the limits permit that. `received` are its first bytes.
     fn start(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, received: BytesMut) {
         let permit = match self.permit(peer.ip()) {
             Ok(permit) => permit,

@@ -174,9 +174,10 @@ impl Attempts {
             let due = self.due();
             let event = tokio::select! {
                 biased;
+                // Before the ends, of which there may be more at any time.
+                () = rung(&mut self.alarm, due) => self.expire(),
                 // The sender of this end is never dropped.
                 Some(end) = self.ended.recv() => self.end(end),
-                () = rung(&mut self.alarm, due) => self.expire(),
             };
             if let Some(event) = event {
                 return event;

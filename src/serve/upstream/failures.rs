@@ -134,7 +134,7 @@ impl Failures {
         *self.lock() = Some(problem);
     }
 
-    /// Records that a connection was established, or can be used again.
+    /// Records that a connection brought a response, or can be used again.
     pub(super) fn connected(&self) {
         *self.lock() = None;
     }

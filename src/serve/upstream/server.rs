@@ -127,7 +127,7 @@ impl Server {
         &self.shown
     }
 
-    /// Tells it from the other servers of this process, unless that had 65,535 servers or more since its start.
+    /// Distinguishes it from the other servers of this process, unless that had 65,535 servers or more since its start.
     pub fn number(&self) -> NonZeroU16 {
         self.number
     }

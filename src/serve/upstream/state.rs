@@ -60,8 +60,13 @@ impl Pool {
     /// The state of each server.
     pub fn state(&self) -> Vec<ServerState> {
         let (now, timeout) = (Instant::now(), self.timeout());
-        let servers = self.lock();
-        let state = |(server, health): (&Arc<Server>, &Health)| ServerState {
+        // Copied, because workers need the lock.
+        let both: Vec<(Arc<Server>, Health)> = {
+            let servers = self.lock();
+            let health = servers.health.iter().copied();
+            servers.all.iter().cloned().zip(health).collect()
+        };
+        let state = |(server, health): (Arc<Server>, Health)| ServerState {
             address: server.address(),
             down: health.is_down(now),
             silent: health.is_silent(),
@@ -78,8 +83,7 @@ impl Pool {
             blocks: server.block_counts(now),
             traffic: server.traffic.counts(),
         };
-        let both = servers.all.iter().zip(&servers.health);
-        both.map(state).collect()
+        both.into_iter().map(state).collect()
     }
 
     /// Whether a server is silent, and its pause is over.

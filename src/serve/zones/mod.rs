@@ -195,6 +195,6 @@ mod tests {
             answers.count()
         };
         assert_eq!(answered(Transport::Udp, 3000), 1000);
-        assert_eq!(answered(Transport::Tcp, 10), 10, "of a limit of their own");
+        assert_eq!(answered(Transport::Tcp, 10), 10, "of a separate limit");
     }
 }

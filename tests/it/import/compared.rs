@@ -48,7 +48,7 @@ fn answers(server: SocketAddr, questions: &[Question]) -> Vec<Answer> {
         .collect()
 }
 
-/// Starts Tapis with the configuration that is imported from a directory, on a port of its own.
+/// Starts Tapis with the configuration that is imported from a directory, on a separate port.
 pub(super) fn start_imported(folder: &Path, tool: &str, file: &str) -> Server {
     start_imported_with(folder, tool, file, "")
 }

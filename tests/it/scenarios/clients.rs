@@ -1,6 +1,6 @@
 //! Clients of a scenario on addresses of the loopback.
 //!
-//! Any program may send from 127.0.0.0/8, but other addresses need an interface of their own, and so
+//! Any program may send from 127.0.0.0/8, but other addresses need their own interface, and so
 //! a network namespace, which many systems refuse to ordinary users. The clients of a scenario
 //! therefore move to 127.0.0.0/8 together with the rules on clients.
 

@@ -1,4 +1,4 @@
-//! Fetches a zone in a runtime of its own, into a sink that keeps what it takes.
+//! Fetches a zone in a separate runtime, into a sink that keeps what it takes.
 
 use std::net::SocketAddr;
 use std::time::Duration;

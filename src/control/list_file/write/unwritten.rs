@@ -12,7 +12,7 @@ use crate::control::list_file::write::reason::Reason;
 pub struct WrittenList {
     /// The number of rules that the text has.
     pub rules: u64,
-    /// Those of them that have a TTL of their own, which the text does not have.
+    /// Those of them that have their own TTL, which the text does not have.
     pub without_ttl: u64,
     /// Those that the text does not have.
     pub unwritten: Unwritten,

@@ -1,6 +1,6 @@
 //! The rules of lists that were in force, in `past/` of the state directory, for as long as is configured.
 //!
-//! Each file is an image named by the key of its rules, see `content_of`. A small list has an image of its own. The file
+//! Each file is an image named by the key of its rules, see `content_of`. A small list has its own image. The file
 //! of a large list is a hard link to the newest image that has it, which takes no more space.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

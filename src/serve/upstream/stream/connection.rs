@@ -49,7 +49,7 @@ impl Connection {
             quic::start(peer, tls, Arc::clone(&state), queue, TLS_IDLE, deadline).await?;
             return Ok(Self { requests, state });
         }
-        let stream = peer.open(&state, deadline).await?;
+        let stream = peer.open(deadline).await?;
         match peer.endpoint()? {
             Some(endpoint) => {
                 let connection = https::Connection {

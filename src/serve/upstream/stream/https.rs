@@ -158,7 +158,7 @@ impl Connection {
                 }
                 () = sleep_until(idle_at), if exchanges.is_empty() => break,
             }
-            if is_over && exchanges.is_empty() {
+            if is_over && exchanges.is_empty() || self.state.is_flooded() {
                 break;
             }
         }

@@ -60,7 +60,7 @@ impl Connections {
     /// connection. If the connection is cut, the query is sent again on another one. If it is `open`, it has been sent
     /// already.
     ///
-    /// If the server does not support pipelining, the query gets a connection of its own. The number of such
+    /// If the server does not support pipelining, the query gets its own connection. The number of such
     /// connections to one server is limited, and clients take turns when their queries wait for one. Each such
     /// connection also takes a permit of `places`, which limits the sockets to all servers.
     pub(super) async fn exchange(

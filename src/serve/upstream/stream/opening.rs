@@ -40,6 +40,8 @@ struct State {
     /// How many connections in a row brought no response, or were not established.
     useless: u32,
     short_lived: u32,
+    /// When the last of those ended.
+    last_short: Option<Instant>,
     /// The next connection is not opened before.
     not_before: Option<Instant>,
     /// Until this time, each connection to the server gets only one query.
@@ -173,6 +175,12 @@ impl State {
         if end.responses >= FEW_RESPONSES {
             self.short_lived = 0;
         } else if end.lost_pipelined && !end.is_flooded {
+            let now = Instant::now();
+            // Cuts that are far apart have other reasons.
+            let recent = self.last_short.replace(now);
+            if recent.is_none_or(|at| now >= at + WITHOUT_PIPELINING) {
+                self.short_lived = 0;
+            }
             self.short_lived += 1;
         }
         if self.short_lived >= SHORT_LIVED {

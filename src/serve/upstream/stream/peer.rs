@@ -10,7 +10,6 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::prompt::PromptStream;
-use super::state::ConnectionState;
 use crate::config::encryption::Protocol;
 use crate::serve::upstream::exchange::{ExchangeError, error_of};
 use crate::serve::upstream::failures::{Failure, Failures};
@@ -37,18 +36,13 @@ pub(in crate::serve) struct Peer {
 }
 
 impl Peer {
-    /// Opens a stream for the connection of `state`.
-    pub(super) async fn open(
-        &self,
-        state: &Arc<ConnectionState>,
-        deadline: Instant,
-    ) -> Result<Box<dyn Stream>, ExchangeError> {
-        let connect = || self.connect(state, deadline);
+    /// Opens a stream.
+    pub(super) async fn open(&self, deadline: Instant) -> Result<Box<dyn Stream>, ExchangeError> {
         let Some(tls) = &self.tls else {
-            return Ok(Box::new(connect().await?));
+            return Ok(Box::new(self.connect(deadline).await?));
         };
         for left in (0..HANDSHAKES).rev() {
-            let stream = connect().await.inspect_err(|error| {
+            let stream = self.connect(deadline).await.inspect_err(|error| {
                 let problem = match error {
                     ExchangeError::Timeout => "TCP connections to it are not accepted in time",
                     ExchangeError::Unreachable => "TCP connections to it are refused",
@@ -65,7 +59,6 @@ impl Peer {
                 }
                 Ok(Ok(stream)) => {
                     self.counters.bump(Count::UpstreamHandshakes);
-                    self.failures.connected();
                     return Ok(Box::new(stream));
                 }
                 Ok(Err(error)) if left > 0 && is_cut(&error) => {}
@@ -106,11 +99,7 @@ impl Peer {
         endpoint.transpose()
     }
 
-    async fn connect(
-        &self,
-        state: &Arc<ConnectionState>,
-        deadline: Instant,
-    ) -> Result<PromptStream, ExchangeError> {
+    async fn connect(&self, deadline: Instant) -> Result<PromptStream, ExchangeError> {
         let stream = match timeout_at(deadline, TcpStream::connect(self.address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(error_of(&error)),
@@ -119,7 +108,7 @@ impl Peer {
         // An error is ignored, because the option is not essential: without it the system may delay a query, to merge
         // it with the next one.
         let _ = stream.set_nodelay(true);
-        Ok(PromptStream::new(stream, Arc::clone(state)))
+        Ok(PromptStream(stream))
     }
 
     /// Records that a connection was not established.

@@ -1,30 +1,18 @@
-//! A TCP stream that acknowledges what it receives at once if more responses are due.
+//! A TCP stream that acknowledges at once what it receives.
 //!
 //! A server may hold back a short segment until the one before is acknowledged (Nagle's algorithm, RFC 1122, section
 //! 4.2.3.4), and the system may delay an acknowledgement to send it together with data (section 4.2.3.2). Then the
-//! second of two responses waits for the next query, or for tens of milliseconds, and so do all later ones.
+//! second of two responses, or of two parts of a response, waits for the next query, or for tens of milliseconds.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::state::ConnectionState;
-
 /// The TCP stream of a connection.
-pub(super) struct PromptStream {
-    stream: TcpStream,
-    state: Arc<ConnectionState>,
-}
-
-impl PromptStream {
-    pub(super) fn new(stream: TcpStream, state: Arc<ConnectionState>) -> Self {
-        Self { stream, state }
-    }
-}
+pub(super) struct PromptStream(pub(super) TcpStream);
 
 impl AsyncRead for PromptStream {
     fn poll_read(
@@ -32,13 +20,9 @@ impl AsyncRead for PromptStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        // With a single query in flight, the next one carries the acknowledgement.
-        if buffer.filled().len() > before && self.state.is_pipelined() {
-            // It applies to what was received so far. An error is ignored, because the responses arrive without it, too.
-            let _ = self.stream.set_quickack(true);
-        }
+        ready!(Pin::new(&mut self.0).poll_read(context, buffer))?;
+        // It applies only to what was received so far. An error is ignored, because responses arrive without it, too.
+        let _ = self.0.set_quickack(true);
         Poll::Ready(Ok(()))
     }
 }
@@ -49,7 +33,7 @@ impl AsyncWrite for PromptStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        Pin::new(&mut self.0).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -57,19 +41,19 @@ impl AsyncWrite for PromptStream {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+        Pin::new(&mut self.0).poll_write_vectored(context, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.0.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        Pin::new(&mut self.0).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(&mut self.0).poll_shutdown(context)
     }
 }
 
@@ -79,10 +63,11 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::serve::upstream::server::Server;
-    use crate::wire::ask::Dialect;
 
-    async fn exchange(client: &mut PromptStream, server: &mut TcpStream) {
+    async fn exchange<S>(client: &mut S, server: &mut TcpStream)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let mut byte = [0];
         client.write_all(b"?").await.expect("sent");
         server.read_exact(&mut byte).await.expect("received");
@@ -91,30 +76,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn acknowledgements_are_delayed_unless_another_query_waits() {
+    async fn what_is_received_is_acknowledged_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("bound");
-        let stream = TcpStream::connect(address).await.expect("connected");
+        let mut client = TcpStream::connect(address).await.expect("connected");
         let (mut server, _) = listener.accept().await.expect("connected");
-        let peer = Server::new(address, Dialect::FULL).peer(&Arc::default());
-        let state = Arc::new(ConnectionState::new(&peer));
-        let mut client = PromptStream::new(stream, Arc::clone(&state));
-        let is_prompt = |client: &PromptStream| client.stream.quickack().expect("known");
-
-        let _first = state.places.acquire().await.expect("open");
+        let is_prompt = |client: &TcpStream| client.quickack().expect("known");
         let mut rounds = 0;
-        // Linux delays them once it has seen that each response is followed by a query.
+        // Linux delays acknowledgements once it has seen that queries follow responses.
         while is_prompt(&client) {
             rounds += 1;
             assert!(rounds < 10_000, "never delayed");
             exchange(&mut client, &mut server).await;
         }
-        let second = state.places.acquire().await.expect("open");
+        let mut client = PromptStream(client);
         exchange(&mut client, &mut server).await;
-        assert!(is_prompt(&client));
-        drop(second);
-        exchange(&mut client, &mut server).await;
-        exchange(&mut client, &mut server).await;
-        assert!(!is_prompt(&client));
+        assert!(is_prompt(&client.0));
     }
 }

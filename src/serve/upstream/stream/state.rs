@@ -48,8 +48,9 @@ pub(super) struct ConnectionState {
     last_received: Mutex<Instant>,
     /// Set when no further query will be sent.
     pub(super) is_over: AtomicBool,
-    /// Where messages that answer no query are recorded; `None` without encryption: anyone may have sent them.
-    useless_of: Option<Arc<Failures>>,
+    /// Where messages that answer no query, and the first response, are recorded; `None` without encryption: anyone may
+    /// have sent them.
+    failures: Option<Arc<Failures>>,
     counters: Arc<Counters>,
 }
 
@@ -72,14 +73,9 @@ impl ConnectionState {
             lost_pipelined: AtomicBool::new(false),
             last_received: Mutex::new(Instant::now()),
             is_over: AtomicBool::new(false),
-            useless_of: peer.tls.is_some().then(|| Arc::clone(&peer.failures)),
+            failures: peer.tls.is_some().then(|| Arc::clone(&peer.failures)),
             counters: Arc::clone(&peer.counters),
         }
-    }
-
-    /// Whether at least two queries wait, or are about to be sent.
-    pub(super) fn is_pipelined(&self) -> bool {
-        self.places.available_permits() + 1 < PIPELINE
     }
 
     pub(super) fn received_since(&self, instant: Instant) -> bool {
@@ -147,13 +143,17 @@ impl ConnectionState {
     /// Records a complete response.
     pub(super) fn answered(&self) {
         self.useless.store(0, Ordering::Relaxed);
-        self.responses.fetch_add(1, Ordering::Relaxed);
+        let is_first = self.responses.fetch_add(1, Ordering::Relaxed) == 0;
+        // A handshake does not show that the server is of use.
+        if let Some(failures) = self.failures.as_ref().filter(|_| is_first) {
+            failures.connected();
+        }
     }
 
     /// Records a message that answers no query.
     pub(super) fn useless(&self, failure: Failure) {
         let count = self.useless.fetch_add(1, Ordering::Relaxed) + 1;
-        let Some(failures) = &self.useless_of else {
+        let Some(failures) = &self.failures else {
             return;
         };
         failures.count(failure);

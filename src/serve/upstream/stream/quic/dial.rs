@@ -34,7 +34,7 @@ const WINDOW: u32 = 4 << 20;
 /// The alert `no_application_protocol` (RFC 7301, section 3.2).
 const NO_APPLICATION_PROTOCOL: u8 = 120;
 
-/// Establishes a connection, from a port of its own.
+/// Establishes a connection, from a separate port.
 pub(super) async fn dial(
     peer: &Peer,
     tls: &TlsClient,
@@ -54,7 +54,6 @@ pub(super) async fn dial(
     match timeout_at(deadline, connecting).await {
         Ok(Ok(connection)) => {
             peer.counters.bump(Count::UpstreamHandshakes);
-            peer.failures.connected();
             Ok(connection)
         }
         Ok(Err(error)) => {
@@ -74,7 +73,7 @@ pub(super) async fn dial(
     }
 }
 
-/// A UDP socket of its own for each connection, so that connections can't be linked by their port.
+/// A separate UDP socket for each connection, so that connections can't be linked by their port.
 fn endpoint(peer: SocketAddr) -> io::Result<Endpoint> {
     let any = match peer {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),

@@ -87,7 +87,7 @@ impl<P: Protocol> Driver<P> {
                 },
                 () = sleep_until(idle_at), if exchanges.is_empty() => break,
             }
-            if is_over && exchanges.is_empty() {
+            if is_over && exchanges.is_empty() || self.state.is_flooded() {
                 break;
             }
         }
