@@ -293,3 +293,52 @@ async fn rung(alarm: &mut Option<Pin<Box<Sleep>>>, due: Option<Instant>) {
     }
     alarm.as_mut().await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_alarm_rings_for_each_time_that_is_due_and_again_after_it_rang() {
+        let (start, mut alarm) = (Instant::now(), None);
+        for due in [10, 50, 51] {
+            rung(&mut alarm, Some(start + ms(due))).await;
+            assert_eq!(start.elapsed(), ms(due));
+        }
+        // It is past already.
+        rung(&mut alarm, Some(start + ms(20))).await;
+        assert_eq!(start.elapsed(), ms(51));
+        timeout(ms(5000), rung(&mut alarm, None))
+            .await
+            .expect_err("nothing is due");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_that_is_due_earlier_than_the_alarm_is_not_missed() {
+        let (start, mut alarm) = (Instant::now(), None);
+        let late = rung(&mut alarm, Some(start + ms(1000)));
+        timeout(ms(5), late).await.expect_err("it is not due yet");
+        rung(&mut alarm, Some(start + ms(100))).await;
+        assert_eq!(start.elapsed(), ms(100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_for_an_attempt_that_has_ended_rings_early_and_then_in_time() {
+        let (start, mut alarm) = (Instant::now(), None);
+        let first = rung(&mut alarm, Some(start + ms(100)));
+        timeout(ms(5), first).await.expect_err("it is not due yet");
+        let next = Some(start + ms(400));
+        rung(&mut alarm, next).await;
+        assert_eq!(start.elapsed(), ms(100));
+        rung(&mut alarm, next).await;
+        assert_eq!(start.elapsed(), ms(400));
+    }
+}
