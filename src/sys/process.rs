@@ -124,8 +124,8 @@ pub fn unmap_code() {
         return;
     };
     let start = std::ptr::with_exposed_provenance_mut::<libc::c_void>(code.start);
-    // SAFETY: the range is a private mapping of a file that this process can't write to, so each of its pages has the
-    // bytes of the file, and is read from there again when it is accessed.
+    // SAFETY: the range is a private mapping of a file that is not written to, so each of its pages has the bytes of the
+    // file, and is mapped again when it is accessed. Only a debugger or a probe changes such pages.
     unsafe {
         libc::madvise(start, code.len(), libc::MADV_DONTNEED);
     }
