@@ -206,7 +206,7 @@ pub(super) fn run(
             });
             if matches!(asked, Ok(_) | Err(ClientError::Absent { .. })) {
                 problems.extend(daemon::problems(&config, running.as_ref()));
-                problems.extend(daemon::zone_problems(&config));
+                problems.extend(daemon::file_problems(&config));
             }
             warnings = daemon::warnings(&config, running.as_ref());
             let other = other_user(&config, &asked);

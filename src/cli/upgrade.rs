@@ -57,18 +57,20 @@ pub(super) fn run(
             return Err(Failure::Code(CANNOT));
         }
         // The server may be upgrading still, so a script must not take this for a server that can't be asked.
-        Err(error @ (ClientError::Silent { .. } | ClientError::Broken { .. })) => {
-            match replaced(&sockets, before)? {
-                Some(replaced) => UpgradeReport::Replaced(replaced),
-                None => {
-                    writeln!(
-                        Plain(io::stderr()),
-                        "tapis: it is not known whether the server was upgraded: {error}; see `tapis status` for its version"
-                    )?;
-                    return Err(Failure::Reported);
-                }
+        Err(
+            error @ (ClientError::Silent { .. }
+            | ClientError::Broken { .. }
+            | ClientError::Ending { .. }),
+        ) => match replaced(&sockets, before)? {
+            Some(replaced) => UpgradeReport::Replaced(replaced),
+            None => {
+                writeln!(
+                    Plain(io::stderr()),
+                    "tapis: it is not known whether the server was upgraded: {error}; see `tapis status` for its version"
+                )?;
+                return Err(Failure::Reported);
             }
-        }
+        },
         report => report?,
     };
     if args.json {

@@ -8,7 +8,7 @@ use super::findings::{Findings, quote};
 use super::reader::{At, Reader, Strings};
 use super::recording::{ClientForm, sample};
 use super::shown::Show;
-use super::values::{choice, each, file, text};
+use super::values::{choice, each, socket_file, text};
 
 /// The longest identity or version in bytes.
 const TEXT_MAX: usize = 255;
@@ -115,7 +115,7 @@ pub(super) fn dnstap(raw: RawDnstap, findings: &mut Findings) -> Dnstap {
             "address is set, and so is socket: there is one receiver, so remove one of the two";
         findings.report(address.line, message.to_owned());
     }
-    let socket = file(raw.socket, findings).map(Receiver::Unix);
+    let socket = socket_file(raw.socket, findings).map(Receiver::Unix);
     let address = raw.address.and_then(|given| receiver(given, findings));
     let forms = [
         ("whole", ClientForm::Whole),

@@ -42,10 +42,29 @@ impl RawMetrics {
     }
 }
 
-/// Validates the section `[metrics]`.
-pub(super) fn validate(raw: RawMetrics, findings: &mut Findings) -> Metrics {
+/// Validates the section `[metrics]`. Clients are answered at the addresses `answering`, by TCP as well.
+pub(super) fn validate(
+    raw: RawMetrics,
+    answering: &[SocketAddr],
+    findings: &mut Findings,
+) -> Metrics {
+    let line = raw.listen.as_ref().map(|given| given.line);
+    let listen = sockets(raw.listen, findings).unwrap_or_default();
+    for address in listen.iter().filter(|address| address.port() != 0) {
+        let overlaps = |other: &&SocketAddr| {
+            let is_any = address.ip().is_unspecified() || other.ip().is_unspecified();
+            address.port() == other.port() && (is_any || address.ip() == other.ip())
+        };
+        if let (Some(other), Some(line)) = (answering.iter().find(overlaps), line) {
+            let message = format!(
+                "listen holds \"{address}\", where DNS clients are answered ([server] listen holds \"{other}\"): choose \
+                 another port"
+            );
+            findings.report(line, message);
+        }
+    }
     Metrics {
-        listen: sockets(raw.listen, findings).unwrap_or_default(),
+        listen,
         allow: each(raw.allow, findings, network),
     }
 }
@@ -83,6 +102,22 @@ mod tests {
         let found = problems(text).join("\n");
         for part in ["listen holds", "allow holds", "lissten"] {
             assert!(found.contains(part), "{found}");
+        }
+    }
+
+    #[test]
+    fn an_address_at_which_clients_are_answered_is_refused() {
+        let of = |listen: &str| {
+            let text = format!(
+                "[server]\nlisten = [\"192.0.2.1:53\", \"127.0.0.1:0\"]\n[metrics]\nlisten = [\"{listen}\"]\n"
+            );
+            problems(&text).join("\n")
+        };
+        for listen in ["192.0.2.1:53", "0.0.0.0:53"] {
+            assert!(of(listen).contains("choose another port"), "{listen}");
+        }
+        for listen in ["192.0.2.2:53", "192.0.2.1:54", "127.0.0.1:0"] {
+            assert_eq!(of(listen), "", "{listen}");
         }
     }
 }

@@ -93,6 +93,13 @@ impl RawQueryLog {
     }
 }
 
+impl RawQueryLog {
+    /// The line of `file`.
+    pub(super) fn line(&self) -> Option<u32> {
+        self.file.as_ref().map(|given| given.line)
+    }
+}
+
 /// Validates the section `[query-log]`.
 pub(super) fn query_log(raw: RawQueryLog, findings: &mut Findings) -> QueryLog {
     let forms = [

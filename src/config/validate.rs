@@ -11,7 +11,7 @@ use super::blocking::{blocking, default_blocking};
 use super::dnstap::{self, RawDnstap};
 use super::download;
 use super::exception;
-use super::findings::Findings;
+use super::findings::{Findings, quote};
 use super::forward;
 use super::guard;
 use super::lists;
@@ -29,7 +29,8 @@ use super::types::{
 };
 use super::upstream;
 use super::values::{
-    PORT, directory, each, file, language, network, non_empty_array, number, sockets, text,
+    PORT, directory, each, file, language, network, non_empty_array, number, socket_file, sockets,
+    text,
 };
 
 /// The maximum size of a character-string of a TXT record, in bytes (RFC 1035, section 3.3).
@@ -55,7 +56,8 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
     );
     let names: Vec<_> = lists.iter().map(|list| &*list.source.name).collect();
     let publish = publish::validate(raw.publish, &names, findings);
-    Config {
+    let log_line = raw.query_log.line();
+    let config = Config {
         journal: JournalFiles {
             path: journal.or_else(|| state.journal()),
             key: file(raw.journal.key, findings),
@@ -84,6 +86,38 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
             own: exception::validate(raw.exception, findings),
         },
         overrides: Overrides::default(),
+    };
+    check_log_file(&config, log_line, findings);
+    config
+}
+
+/// Reports if the file of the query log is another file of the configuration, to which lines would be appended.
+fn check_log_file(config: &Config, line: Option<u32>, findings: &mut Findings) {
+    let (Some(file), Some(line)) = (&config.server.recording.query_log.file, line) else {
+        return;
+    };
+    let own = match &config.origin {
+        Origin::File(path) => Some(path),
+        Origin::BuiltIn => None,
+    };
+    let client_key = &config.server.recording.query_log.client_key;
+    let lists = config.lists.iter().map(|list| &list.source.path);
+    let all = [
+        ("the configuration", own),
+        ("the journal", config.journal.path.as_ref()),
+        ("the key of the journal", config.journal.key.as_ref()),
+        ("client-key", client_key.as_ref()),
+    ];
+    let named = all
+        .into_iter()
+        .filter_map(|(what, path)| Some((what, path?)));
+    let mut others = named.chain(lists.map(|path| ("a list", path)));
+    if let Some((what, _)) = others.find(|(_, path)| *path == file) {
+        let shown = quote(&file.to_string_lossy());
+        let message = format!(
+            "file is {shown}, which is {what}, too: lines would be appended to it; choose another file"
+        );
+        findings.report(line, message);
     }
 }
 
@@ -99,15 +133,17 @@ fn server_section(
         1..=tcp_connections,
         findings,
     );
+    let listen = sockets(listen, findings).unwrap_or_else(|| {
+        [
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            Ipv6Addr::LOCALHOST.into(),
+        ]
+        .map(|ip| SocketAddr::new(ip, PORT))
+        .to_vec()
+    });
     Server {
-        listen: sockets(listen, findings).unwrap_or_else(|| {
-            [
-                IpAddr::from(Ipv4Addr::LOCALHOST),
-                Ipv6Addr::LOCALHOST.into(),
-            ]
-            .map(|ip| SocketAddr::new(ip, PORT))
-            .to_vec()
-        }),
+        metrics: metrics::validate(metrics, &listen, findings),
+        listen,
         workers: number(raw.workers, 0..=1024, findings).unwrap_or(0),
         allow: each(raw.allow, findings, network).unwrap_or_else(|| {
             vec![
@@ -115,7 +151,7 @@ fn server_section(
                 IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
             ]
         }),
-        control: file(raw.control, findings),
+        control: socket_file(raw.control, findings),
         control_group: text(raw.control_group, 1..=NAME_MAX, findings),
         version: text(raw.version, 0..=TXT_MAX, findings),
         id: text(raw.id, 0..=TXT_MAX, findings),
@@ -130,7 +166,6 @@ fn server_section(
         discard: Duration::from_millis(
             number(raw.discard_ms, 100..=60_000, findings).unwrap_or(1900),
         ),
-        metrics: metrics::validate(metrics, findings),
         process: Process::default(),
     }
 }
@@ -205,5 +240,29 @@ fn orders(raw: raw::Orders, block: Blocking, findings: &mut Findings) -> Orders 
             ede: Ede::Censored,
             ..block
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::problems;
+
+    #[test]
+    fn the_query_log_is_no_other_file_of_the_configuration() {
+        let of = |file: &str| {
+            let text = format!(
+                "[journal]\npath = \"j\"\nkey = \"k\"\n[query-log]\nfile = \"{file}\"\nclient-key = \"c\"\n[[list]]\nname = \"ads\"\npath = \"l\"\n"
+            );
+            problems(&text).join("\n")
+        };
+        for (file, what) in [
+            ("j", "the journal, too"),
+            ("./k", "the key of the journal, too"),
+            ("c", "client-key, too"),
+            ("x/../l", "a list, too"),
+        ] {
+            assert!(of(file).contains(what), "{}", of(file));
+        }
+        assert_eq!(of("log"), "");
     }
 }

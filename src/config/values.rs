@@ -25,6 +25,8 @@ const PROSE_MAX: usize = 16 * 1024;
 /// The maximum size of a public text, in bytes. With a list's name it must leave room for records in a UDP answer.
 const TEXT_MAX: usize = 160;
 const NAME_MAX: usize = 64;
+/// The maximum length of a Unix socket's path, in bytes (unix(7)).
+const SOCKET_PATH_MAX: usize = 107;
 /// The maximum size of a language tag, in bytes (RFC 5646, section 4.4.1).
 const TAG_MAX: usize = 35;
 /// The maximum size of a single-line text, in bytes.
@@ -145,6 +147,25 @@ pub(super) fn choice<T: Copy>(
 /// The path of a file.
 pub(super) fn file(given: Option<At<String>>, findings: &mut Findings) -> Option<PathBuf> {
     path(given, "a file", findings)
+}
+
+/// The path of a Unix socket.
+pub(super) fn socket_file(given: Option<At<String>>, findings: &mut Findings) -> Option<PathBuf> {
+    let (key, line) = given.as_ref().map(|given| (given.key, given.line))?;
+    let path = file(given, findings)?;
+    let length = path.as_os_str().len();
+    if length > SOCKET_PATH_MAX {
+        findings.report(
+            line,
+            format!(
+                "{key} is a path of {length} bytes, {}, but the path of a socket has at most {SOCKET_PATH_MAX}: \
+                 choose a shorter one",
+                quote(&path.to_string_lossy())
+            ),
+        );
+        return None;
+    }
+    Some(path)
 }
 
 /// The path of a directory.

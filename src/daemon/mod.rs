@@ -69,7 +69,7 @@ pub use self::log::{LogOverrides, start_log};
 pub use self::log_output::LogOutput;
 use self::metrics::Monitoring;
 use self::preflight::with_others;
-pub use self::preflight::{Running, problems, warnings, zone_problems};
+pub use self::preflight::{Running, file_problems, problems, warnings};
 pub use self::privileges::{Privileges, drop_privileges};
 use self::service::{DRAIN, Service};
 use self::signals::Signals;
@@ -89,7 +89,9 @@ use crate::control::publish::compose;
 use crate::serve::cache::Cache;
 use crate::serve::shared::Clock;
 use crate::stats::Counters;
-use crate::sys::process::{raise_open_files, return_large_allocations, unmap_code, user_id};
+use crate::sys::process::{
+    ignore_file_size_signal, raise_open_files, return_large_allocations, unmap_code, user_id,
+};
 
 /// How long the work that follows a start may take.
 const SETTLING: Duration = Duration::from_secs(1);
@@ -101,6 +103,7 @@ const SETTLING: Duration = Duration::from_secs(1);
 /// [`DaemonError`]. Its message has the remedy.
 pub fn run(config: Config, takes_over: bool, launcher: Launcher) -> Result<(), DaemonError> {
     return_large_allocations();
+    ignore_file_size_signal();
     // This comes before anything that opens files: it takes descriptors by their numbers.
     let mut inherited = Inherited::from_service_manager()?;
     let mut take_over = None;

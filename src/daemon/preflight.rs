@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use super::bind;
@@ -19,6 +20,7 @@ use crate::control::admin::socket;
 use crate::control::journal::key::Keys;
 use crate::control::publish::compose;
 use crate::control::sources::feeds::key;
+use crate::recorder;
 use crate::sys::process::user_id;
 
 /// A running server. Sockets and locks that it has are not problems.
@@ -81,9 +83,9 @@ fn problems_beside(config: &Config, running: Option<&Running>, held: &Held) -> V
     problems
 }
 
-/// A sentence for each file of a feed or a published zone that this user can't use. A server starts all the same, with an
-/// alarm for each.
-pub fn zone_problems(config: &Config) -> Vec<String> {
+/// A sentence for each file of a feed, a published zone or the recorder that this user can't use. A server starts all the
+/// same, with an alarm for each.
+pub fn file_problems(config: &Config) -> Vec<String> {
     let feeds = config.feeds.iter().filter_map(|feed| {
         let problem = secret_problem(feed.tsig.as_ref())?;
         Some(format!("feed {}: {problem}", feed.name))
@@ -95,7 +97,50 @@ pub fn zone_problems(config: &Config) -> Vec<String> {
             .chain(export);
         problems.map(|problem| format!("publish {}: {problem}", publish.zone))
     });
-    feeds.chain(published).collect()
+    let recording = &config.server.recording;
+    let log = recording.query_log.file.as_deref().and_then(log_problem);
+    let clients = recorder::client_problem(&recording.query_log);
+    let receiver = recording.dnstap.socket().and_then(receiver_problem);
+    feeds
+        .chain(published)
+        .chain(log)
+        .chain(clients)
+        .chain(receiver)
+        .collect()
+}
+
+/// The problem with writing the query log, if there is one.
+fn log_problem(path: &Path) -> Option<String> {
+    let what = "the query log";
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            let path = path.shown();
+            Some(format!(
+                "{path}: {what} can't be written, because this is a directory; name a file in [query-log]"
+            ))
+        }
+        // To open a pipe may have effects.
+        Ok(meta) if !meta.is_file() => None,
+        Ok(_) => {
+            let opened = OpenOptions::new().append(true).open(path);
+            opened.err().map(|error| unusable(what, path, &error))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            creation_problem(what, path, path.parent().unwrap_or(path))
+        }
+        Err(error) => Some(unusable(what, path, &error)),
+    }
+}
+
+/// The problem with the socket of a receiver of dnstap, if there is one. The receiver may make it later.
+fn receiver_problem(path: &Path) -> Option<String> {
+    let meta = fs::metadata(path).ok()?;
+    (!meta.file_type().is_socket()).then(|| {
+        let path = path.shown();
+        format!(
+            "{path}: dnstap can't be sent there, because this is no socket; name that of the receiver in [dnstap] socket"
+        )
+    })
 }
 
 /// The warnings of a start with this configuration by this user, a sentence each.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use crate::config::recording::ClientForm;
+use crate::config::recording::{ClientForm, QueryLog};
 use crate::config::secret;
 use crate::config::shown::Show;
 
@@ -30,6 +30,12 @@ pub(super) struct ClientText {
 pub(super) struct SecretError {
     path: PathBuf,
     why: String,
+}
+
+/// Why clients can't be shown as configured, if they can't.
+pub fn problem(log: &QueryLog) -> Option<String> {
+    let text = ClientText::new(log.client, log.client_key.as_deref());
+    text.err().map(|error| error.to_string())
 }
 
 impl ClientText {

@@ -25,5 +25,6 @@ mod thread;
 mod top;
 mod wall_clock;
 
+pub use self::client_text::problem as client_problem;
 pub use self::control::Recorder;
 pub use self::tap::Tap;

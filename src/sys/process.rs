@@ -1,7 +1,7 @@
 //! Limits, identity, clocks and memory of this process.
 #![expect(
     unsafe_code,
-    reason = "mallopt, malloc_trim and madvise have no safe binding"
+    reason = "signal, mallopt, malloc_trim and madvise have no safe binding"
 )]
 
 use std::ops::Range;
@@ -96,6 +96,15 @@ pub fn return_large_allocations() {
     // If it fails, the default stays.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
+    }
+}
+
+/// Makes a write beyond the limit of a file's size (RLIMIT_FSIZE) fail with an error. By default, it also sends a signal that
+/// ends the process.
+pub fn ignore_file_size_signal() {
+    // SAFETY: ignoring a signal runs no code of this process.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }
 

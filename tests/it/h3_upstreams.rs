@@ -111,6 +111,26 @@ fn responses_of_http3_without_a_dns_message_are_failures_whose_reason_is_shown()
 }
 
 #[test]
+fn the_ttls_of_a_response_by_http3_from_a_cache_are_lower_by_its_age() {
+    let of_http = QuicUpstream::http(|query| match query[13] {
+        b'o' => Http::Aged("100", answer(query)),
+        _ => ok(query),
+    });
+    let server = start(&of_http.server());
+    let ttl = |name: &str| ask(server.address, name, RecordType::A).answers[0].ttl;
+    let (fresh, old) = (ttl("fresh.example"), ttl("old.example"));
+    assert!(fresh > 200 && (1..=200).contains(&old), "{fresh} {old}");
+}
+
+#[test]
+fn an_interim_response_of_http3_is_passed_over() {
+    let of_http = QuicUpstream::http(|query| Http::Early(answer(query)));
+    let server = start(&of_http.server());
+    assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
+    assert_eq!(upstream(&server)["failures_total"], serde_json::json!({}));
+}
+
+#[test]
 fn a_problem_of_http3_is_gone_with_the_next_answer() {
     let of_http = QuicUpstream::http(|query| match query[13] {
         b'b' => Http::Respond(500, DNS_MESSAGE, Vec::new(), 1),

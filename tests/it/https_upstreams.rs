@@ -254,25 +254,21 @@ fn a_server_that_agrees_to_no_protocol_is_sent_no_query() {
 
 #[test]
 fn connections_that_end_after_each_answer_or_are_cut_lose_no_query() {
-    for limits in [
-        Limits {
-            requests: 1,
-            ..Limits::default()
-        },
-        Limits {
-            requests: 40,
-            ..Limits::default()
-        },
-        Limits {
-            cut: 40,
-            ..Limits::default()
-        },
-    ] {
+    let ends = |requests| Limits {
+        requests,
+        ..Limits::default()
+    };
+    let cut = Limits {
+        cut: 40,
+        ..Limits::default()
+    };
+    // At an announced end, all queries beyond it may have been unsent still.
+    for (limits, is_cut) in [(ends(1), false), (ends(40), false), (cut, true)] {
         let https = HttpsUpstream::start(limits, Reaction::answer);
         let server = start(&https.server());
         assert_eq!(ask_many(&server, 150), 150);
         assert!(https.calls.connections() > 1);
-        assert!(server.count("upstream_resent") > 0);
+        assert!(!is_cut || server.count("upstream_resent") > 0);
     }
 }
 
@@ -367,6 +363,29 @@ fn the_answer_to_another_query_is_not_used() {
     assert_eq!(rcode(&failed), ResponseCode::ServFail);
     let counts = &upstream(&server)["failures_total"];
     assert_eq!(counts["unasked"], 1, "{counts}");
+}
+
+#[test]
+fn a_server_whose_responses_answer_no_query_is_cut_off() {
+    let https = HttpsUpstream::start(Limits::default(), |query| {
+        let mut other = answer(query);
+        other[13] ^= 1;
+        Reaction::message(other)
+    });
+    let server = start(&https.server());
+    let mut round = 0;
+    let mut fail = || {
+        round += 1;
+        let failed = ask(server.address, &format!("n{round}.example"), RecordType::A);
+        assert_eq!(rcode(&failed), ResponseCode::ServFail);
+    };
+    (0..1000).for_each(|_| fail());
+    until("another connection", || {
+        fail();
+        https.calls.connections() > 1
+    });
+    let problem = problem(&server);
+    assert!(problem.contains("1000 messages in a row"), "{problem}");
 }
 
 #[test]

@@ -292,6 +292,29 @@ fn an_answer_to_another_query_is_not_used() {
 }
 
 #[test]
+fn a_server_whose_responses_answer_no_query_is_cut_off() {
+    let of_quic = QuicUpstream::start(Security::tls(b"doq"), |query| {
+        let mut other = answer(query);
+        other[13] ^= 1;
+        Act::Send(vec![frame(&other)])
+    });
+    let server = start(&of_quic.server());
+    let mut round = 0;
+    let mut fail = || {
+        round += 1;
+        let failed = ask(server.address, &format!("n{round}.example"), RecordType::A);
+        assert_eq!(rcode(&failed), ResponseCode::ServFail);
+    };
+    (0..1000).for_each(|_| fail());
+    until("another connection", || {
+        fail();
+        of_quic.seen.connections() > 1
+    });
+    let problem = upstream(&server, 0)["problem"].to_string();
+    assert!(problem.contains("1000 messages in a row"), "{problem}");
+}
+
+#[test]
 fn a_query_that_gives_up_is_cancelled_and_later_ones_are_answered() {
     let of_quic = QuicUpstream::start(Security::tls(b"doq"), |query| match query[13] {
         b's' => Act::Wait,

@@ -218,6 +218,34 @@ fn check_reports_the_resources_that_a_start_could_not_open() {
 }
 
 #[test]
+fn check_reports_the_files_of_the_recorder_that_cannot_be_used() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tapis.toml");
+    fs::write(folder.path().join("file"), "").expect("written");
+    let upstream = Upstream::plain();
+    for (section, expected) in [
+        (
+            "[query-log]\nfile = \"gone/log\"\n",
+            "gone/log: the query log",
+        ),
+        ("[query-log]\nfile = \".\"\n", "because this is a directory"),
+        (
+            "[query-log]\nfile = \"log\"\nclient = \"hashed\"\nclient-key = \"gone\"\n",
+            "gone of [query-log] client-key",
+        ),
+        ("[dnstap]\nsocket = \"file\"\n", "because this is no socket"),
+    ] {
+        fs::write(&path, preamble(upstream.address) + section).expect("written");
+        let mut check = tapis();
+        check.args(["check", "--config"]).arg(&path);
+        let output = check.output().expect("it ran");
+        assert_eq!(output.status.code(), Some(1), "{section}");
+        assert!(text(&output).contains(expected), "{}", text(&output));
+    }
+    assert!(!folder.path().join("log").exists(), "nothing is made");
+}
+
+#[test]
 fn check_beside_the_running_server_accepts_the_sockets_of_that_server() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + "[state]\ndir = \"state\"\n";

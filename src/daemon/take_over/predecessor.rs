@@ -30,8 +30,9 @@ use crate::daemon::service_manager;
 const PREPARING: Duration = Duration::from_secs(30);
 /// How long to wait until nothing is being written.
 const QUIET: Duration = Duration::from_secs(30);
-/// How long the new process may take to restore the policy: the compiler may have to read large lists.
-const STARTING: Duration = Duration::from_secs(300);
+/// How long the new process may take to restore the policy: the compiler may have to read large lists. In all, a take-over
+/// takes less time than `tapis upgrade` waits for its outcome.
+const STARTING: Duration = Duration::from_secs(210);
 /// How long the new process may leave a message unread while this one answers queries.
 const READING: Duration = Duration::from_secs(30);
 /// How long a new process may take to end after `Abort`, before it is killed: longer than it waits for its own last queries.

@@ -46,6 +46,8 @@ struct Failure {
     why: String,
     lost: u64,
     again: Instant,
+    /// It could be opened, but not written.
+    is_of_write: bool,
 }
 
 impl LogFile {
@@ -121,7 +123,15 @@ impl LogFile {
             failure.lost += count;
             return false;
         }
-        match self.try_write(lines) {
+        let mut is_of_write = false;
+        match self.try_write(lines, &mut is_of_write) {
+            // An attempt without lines does not show that there is room for lines.
+            Ok(()) if lines.is_empty() && self.is_unwritable() => {
+                self.failure
+                    .iter_mut()
+                    .for_each(|failure| failure.again = now + RETRY);
+                false
+            }
             Ok(()) => {
                 if let Some(Failure { lost, .. }) = self.failure.take() {
                     let path = self.path.shown();
@@ -130,13 +140,18 @@ impl LogFile {
                 true
             }
             Err(error) => {
-                self.fail(&error, count, now);
+                self.fail(&error, is_of_write, count, now);
                 false
             }
         }
     }
 
-    fn fail(&mut self, error: &io::Error, count: u64, now: Instant) {
+    fn is_unwritable(&self) -> bool {
+        let failure = self.failure.as_ref();
+        failure.is_some_and(|failure| failure.is_of_write)
+    }
+
+    fn fail(&mut self, error: &io::Error, is_of_write: bool, count: u64, now: Instant) {
         self.errors += 1;
         self.open = None;
         let lost = self.failure.as_ref().map_or(0, |failure| failure.lost);
@@ -148,10 +163,12 @@ impl LogFile {
             why: error.to_string(),
             lost: lost + count,
             again: now + RETRY,
+            is_of_write,
         });
     }
 
-    fn try_write(&mut self, lines: &[u8]) -> io::Result<()> {
+    /// `has_opened` is set if an error is not that of opening the file.
+    fn try_write(&mut self, lines: &[u8], has_opened: &mut bool) -> io::Result<()> {
         let is_full = |open: &Open, most: u64| {
             open.identity.is_some() && open.size > 0 && open.size + lines.len() as u64 > most
         };
@@ -177,6 +194,7 @@ impl LogFile {
                 }
             }
         }
+        *has_opened = true;
         let appended = open.append(lines);
         self.is_torn = open.is_torn;
         appended?;
@@ -322,6 +340,10 @@ mod tests {
         assert_eq!(scene.text("log.1").as_deref(), Some("five\n"));
         assert_eq!(scene.text("log.2").as_deref(), Some("four\n"));
         assert_eq!(scene.text("log.3"), None);
+        scene.file = LogFile::new(scene.folder.path().join("log"), Some(8), 1);
+        assert!(scene.write("six\n"));
+        assert_eq!(scene.text("log.1").as_deref(), Some("longer than all\n"));
+        assert_eq!(scene.text("log.2"), None, "a configuration kept more");
         let mut scene = Scene::new(Some(8), 0);
         assert!(scene.write("seven..\n") && scene.write("new\n"));
         assert_eq!(scene.text("log").as_deref(), Some("new\n"));
@@ -375,6 +397,26 @@ mod tests {
         assert!(scene.write("three\n"));
         assert_eq!(scene.file.problem(), None);
         assert_eq!(scene.text("log").as_deref(), Some("three\n"));
+    }
+
+    #[test]
+    fn a_full_disk_is_over_only_once_a_line_is_written() {
+        let mut scene = Scene::new(None, 0);
+        scene.file = LogFile::new("/dev/full".into(), None, 0);
+        assert!(!scene.write("one\n"));
+        for _ in 0..2 {
+            scene.now += RETRY;
+            assert!(scene.file.wants_attempt(scene.now));
+            assert!(!scene.file.write(b"", 0, scene.now));
+            assert!(!scene.file.wants_attempt(scene.now));
+            let problem = scene.file.problem().expect("a problem");
+            assert!(problem.contains("1 lines are lost"), "{problem}");
+        }
+        scene.file.path = scene.folder.path().join("log");
+        scene.file.close();
+        scene.now += RETRY;
+        assert!(scene.write("two\n"));
+        assert_eq!(scene.file.problem(), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use hickory_proto::op::ResponseCode;
@@ -10,7 +11,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 
 use crate::support::client::{self, Stream, query, until};
-use crate::support::server::{Server, folder, list, preamble, text};
+use crate::support::server::{Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::{Upstream, address_of, alias, answer, name};
 
 /// Answers aliases of `tracker.example` for `alias.example`, and addresses for all other names but `fails.example`.
@@ -266,17 +267,31 @@ fn a_log_that_cannot_be_written_is_an_alarm_and_queries_are_answered() {
 }
 
 #[test]
+fn the_group_can_read_a_new_log_whatever_the_umask() {
+    let upstream = upstream();
+    let folder = folder(&config(&upstream, ""), &[("ads", "ads.example\n")]);
+    let mut command = Command::new("sh");
+    let run = "umask 077; exec \"$0\" serve --config tapis.toml";
+    command
+        .args(["-c", run, env!("CARGO_BIN_EXE_tapis")])
+        .current_dir(folder.path());
+    let server = Server::run(command, folder);
+    ask(&server, "a.example");
+    lines(&server, "queries.jsonl", 1);
+    let meta = fs::metadata(server.path("queries.jsonl")).expect("it exists");
+    assert_eq!(meta.permissions().mode() & 0o777, 0o640);
+}
+
+#[test]
 fn a_full_disk_costs_whole_lines_which_are_counted_and_all_others_are_whole() {
     let upstream = upstream();
     let folder = folder(
         &config(&upstream, "sample = 1"),
         &[("ads", "ads.example\n")],
     );
-    // The system sends a signal as well, whose default action ends the process.
-    let mut command = Command::new("sh");
-    let run = "trap '' XFSZ; exec \"$0\" serve --config tapis.toml";
+    let mut command = tapis();
     command
-        .args(["-c", run, env!("CARGO_BIN_EXE_tapis")])
+        .args(["serve", "--config", "tapis.toml"])
         .current_dir(folder.path());
     let server = Server::run(command, folder);
     ask(&server, "a.example");

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use http::response::Builder;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
     Connection, ConnectionError, Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime,
@@ -34,6 +35,10 @@ pub(crate) enum Act {
 pub(crate) enum Http {
     /// Responds with this status, type and body, in chunks of so many bytes.
     Respond(u16, Option<&'static str>, Vec<u8>, usize),
+    /// Responds with this message from a cache, in which it was for so long.
+    Aged(&'static str, Vec<u8>),
+    /// Responds with this message after an interim response.
+    Early(Vec<u8>),
     /// Sends the head, and no body.
     Stall,
     Reset,
@@ -306,11 +311,22 @@ async fn respond(
     let usual = Some("application/dns-message");
     match act(&query) {
         Http::Respond(status, of_type, body, length) => {
-            send(&mut stream, status, of_type, &body, length).await;
+            send(&mut stream, head(status, of_type), &body, length).await;
+            let _ = stream.finish().await;
+        }
+        Http::Early(body) => {
+            let interim = head(103, None).body(()).expect("a head");
+            let _ = stream.send_response(interim).await;
+            send(&mut stream, head(200, usual), &body, body.len()).await;
+            let _ = stream.finish().await;
+        }
+        Http::Aged(age, body) => {
+            let head = head(200, usual).header("age", age);
+            send(&mut stream, head, &body, body.len()).await;
             let _ = stream.finish().await;
         }
         Http::Stall => {
-            send(&mut stream, 200, usual, &[], 1).await;
+            send(&mut stream, head(200, usual), &[], 1).await;
             connection.closed().await;
         }
         Http::Close => connection.close(
@@ -324,17 +340,15 @@ async fn respond(
     }
 }
 
-async fn send(
-    stream: &mut HttpStream,
-    status: u16,
-    of_type: Option<&str>,
-    body: &[u8],
-    length: usize,
-) {
-    let mut head = http::Response::builder().status(status);
-    if let Some(of_type) = of_type {
-        head = head.header("content-type", of_type);
+fn head(status: u16, of_type: Option<&str>) -> Builder {
+    let head = http::Response::builder().status(status);
+    match of_type {
+        Some(of_type) => head.header("content-type", of_type),
+        None => head,
     }
+}
+
+async fn send(stream: &mut HttpStream, head: Builder, body: &[u8], length: usize) {
     let head = head.body(()).expect("a head");
     let _ = stream.send_response(head).await;
     for chunk in body.chunks(length.max(1)) {

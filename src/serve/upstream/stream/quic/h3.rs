@@ -79,9 +79,15 @@ async fn read(
         stream.finish().await
     };
     sent.await.map_err(|error| end_of(&error))?;
-    let head = stream.recv_response().await;
-    let (head, ()) = head.map_err(|error| end_of(&error))?.into_parts();
-    state.received();
+    let head = loop {
+        let head = stream.recv_response().await;
+        let (head, ()) = head.map_err(|error| end_of(&error))?.into_parts();
+        state.received();
+        // Interim responses may come before the final one (RFC 9114, section 4.1).
+        if !head.status.is_informational() {
+            break head;
+        }
+    };
     let mut body = Body::of(&head).map_err(fault)?;
     while let Some(mut bytes) = stream.recv_data().await.map_err(|error| end_of(&error))? {
         state.received();
