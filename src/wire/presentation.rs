@@ -271,6 +271,7 @@ mod tests {
         assert_eq!(shown(rtype::A, b"\x01"), "\\# 1 01", "malformed");
         assert_eq!(shown(rtype::HINFO, b"\x09cpu"), "\\# 4 09 63 70 75", "cut");
         assert_eq!(shown(rtype::HINFO, b""), "\\# 0");
+        assert_eq!(shown(15, b"\0\x0a\0\x07"), "\\# 4 00 0a 00 07", "too long");
     }
 
     #[test]
@@ -283,6 +284,10 @@ mod tests {
         assert_eq!(shown(rtype::HTTPS, data), text);
         let forged = b"\0\x01\0\0\x01\0\x03\x02a\n";
         assert_eq!(shown(rtype::SVCB, forged), "1 . key1=\"\\002a\\010\"");
+        let empty_list = b"\0\x01\0\0\0\0\0";
+        assert_eq!(shown(rtype::SVCB, empty_list), "1 . key0=\"\"");
+        let part_of_address = b"\0\x01\0\0\x04\0\x05abcde";
+        assert_eq!(shown(rtype::SVCB, part_of_address), "1 . key4=\"abcde\"");
         assert_eq!(
             shown(rtype::SVCB, b"\0\x01\0\0\x01\0\x09"),
             "\\# 7 00 01 00 00 01 00 09"

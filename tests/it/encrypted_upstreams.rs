@@ -246,12 +246,13 @@ fn a_server_that_floods_messages_is_cut_off_and_status_says_so() {
         let seen_cut = Arc::clone(&cut);
         let flood = [&(message.len() as u16).to_be_bytes()[..], message].concat();
         let of_tls = TlsUpstream::start(Security::tls(b"dot"), move |client, seen| {
-            let Some(query) = seen.next(client) else {
-                return;
-            };
-            send(client, &answer(&query));
-            while std::io::Write::write_all(client, &flood).is_ok() {}
-            seen_cut.store(true, Ordering::Relaxed);
+            while let Some(query) = seen.next(client) {
+                send(client, &answer(&query));
+                if !seen_cut.load(Ordering::Relaxed) {
+                    while std::io::Write::write_all(client, &flood).is_ok() {}
+                    return seen_cut.store(true, Ordering::Relaxed);
+                }
+            }
         });
         let server = start(&of_tls.server());
         assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
@@ -267,7 +268,24 @@ fn a_server_that_floods_messages_is_cut_off_and_status_says_so() {
             state["failures_total"][kind].as_u64() >= Some(1000),
             "{state}"
         );
+        assert_eq!(addresses(server.address, "b.example"), ["192.0.2.1"]);
+        assert!(upstream(&server, 0)["problem"].is_null());
     }
+}
+
+#[test]
+fn useless_messages_between_answers_do_not_add_up() {
+    let of_tls = TlsUpstream::start(Security::tls(b"dot"), |client, seen| {
+        while let Some(query) = seen.next(client) {
+            (0..600).for_each(|_| send(client, &[0; 12]));
+            send(client, &answer(&query));
+        }
+    });
+    let server = start(&of_tls.server());
+    for name in ["a.example", "b.example", "c.example"] {
+        assert_eq!(addresses(server.address, name), ["192.0.2.1"]);
+    }
+    assert_eq!(of_tls.seen.connections(), 1);
 }
 
 #[test]

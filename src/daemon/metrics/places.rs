@@ -157,6 +157,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_address_of_ipv4_is_the_same_client_in_the_form_of_ipv6() {
+        let places = Arc::<Places>::default();
+        let others = take(&places, 2, 7).await;
+        let mut same = take(&places, 1, 5).await;
+        let mapped = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+        for _ in 0..4 {
+            same.push(places.take(mapped.into()).await);
+        }
+        for place in others.iter().chain(&same) {
+            place.set_asked();
+        }
+        let _probe = take(&places, 3, 1).await;
+        assert_eq!((lost(&others), lost(&same)), (vec![], vec![0]));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn one_client_can_not_shut_out_another_one_by_answers_that_it_does_not_read() {
         let places = Arc::<Places>::default();
         let others = take(&places, 2, 3).await;
