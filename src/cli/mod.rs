@@ -47,6 +47,7 @@ use self::configuration::{Choice, Need};
 use self::failure::Failure;
 use self::plain::{Output, Plain};
 use self::server::ControlArgs;
+use crate::sys::process::ignore_file_size_signal;
 
 /// The end of `tapis --help`.
 const HELP: &str = "\
@@ -285,6 +286,7 @@ impl Verb {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
+    ignore_file_size_signal();
     let cli = Cli::try_parse().unwrap_or_else(|error| usage::with_tip(error).exit());
     let verb = cli.verb.unwrap_or(Verb::Serve(serve::ServeArgs::default()));
     let choice = match choose(&verb, cli.config) {

@@ -89,9 +89,7 @@ use crate::control::publish::compose;
 use crate::serve::cache::Cache;
 use crate::serve::shared::Clock;
 use crate::stats::Counters;
-use crate::sys::process::{
-    ignore_file_size_signal, raise_open_files, return_large_allocations, unmap_code, user_id,
-};
+use crate::sys::process::{raise_open_files, return_large_allocations, unmap_code, user_id};
 
 /// How long the work that follows a start may take.
 const SETTLING: Duration = Duration::from_secs(1);
@@ -103,7 +101,6 @@ const SETTLING: Duration = Duration::from_secs(1);
 /// [`DaemonError`]. Its message has the remedy.
 pub fn run(config: Config, takes_over: bool, launcher: Launcher) -> Result<(), DaemonError> {
     return_large_allocations();
-    ignore_file_size_signal();
     // This comes before anything that opens files: it takes descriptors by their numbers.
     let mut inherited = Inherited::from_service_manager()?;
     let mut take_over = None;
