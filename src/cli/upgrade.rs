@@ -19,7 +19,7 @@ use crate::control::admin::successor::{Replaced, UPGRADE_PATH, UpgradeReport};
 const CANNOT: u8 = 3;
 /// How long another process may take to serve, after the one that was asked has ended without a report.
 const FOLLOWING: Duration = Duration::from_secs(10);
-/// The pause between two questions which process serves.
+/// The pause between two requests for the status.
 const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]

@@ -53,7 +53,9 @@ pub(super) fn validate(
     for address in listen.iter().filter(|address| address.port() != 0) {
         let overlaps = |other: &&SocketAddr| {
             let is_any = address.ip().is_unspecified() || other.ip().is_unspecified();
-            address.port() == other.port() && (is_any || address.ip() == other.ip())
+            let is_same = address.ip() == other.ip();
+            let is_of_family = address.is_ipv4() == other.is_ipv4();
+            address.port() == other.port() && is_of_family && (is_any || is_same)
         };
         if let (Some(other), Some(line)) = (answering.iter().find(overlaps), line) {
             let message = format!(
@@ -116,7 +118,7 @@ mod tests {
         for listen in ["192.0.2.1:53", "0.0.0.0:53"] {
             assert!(of(listen).contains("choose another port"), "{listen}");
         }
-        for listen in ["192.0.2.2:53", "192.0.2.1:54", "127.0.0.1:0"] {
+        for listen in ["192.0.2.2:53", "192.0.2.1:54", "127.0.0.1:0", "[::]:53"] {
             assert_eq!(of(listen), "", "{listen}");
         }
     }

@@ -193,7 +193,7 @@ impl Connections {
         let opened = Connection::open(peer, deadline).await;
         let connection = opened.inspect_err(|_| self.shared.single_ended(began, false))?;
         let outcome = until(deadline, connection.ask(query)).await;
-        // An outcome that is an error does not tell whether the next connection is of use.
+        // An outcome that is an error does not show whether the next connection is of use.
         if let Ok(fate) = &outcome {
             let is_answered = matches!(fate, Fate::Answered(_));
             self.shared.single_ended(began, is_answered);

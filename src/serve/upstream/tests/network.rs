@@ -179,19 +179,23 @@ async fn next_query(stream: &mut tokio::net::TcpStream) -> Option<Vec<u8>> {
     Some(query)
 }
 
+/// Closes three connections in a row with two queries on each: from then on each query has its own connection.
+async fn close_three(listener: &tokio::net::TcpListener) {
+    for _ in 0..3 {
+        let (mut shared, _) = listener.accept().await.expect("a connection");
+        for _ in 0..2 {
+            next_query(&mut shared).await.expect("a query");
+        }
+    }
+}
+
 #[tokio::test]
 async fn connections_for_one_query_take_permits_of_sockets() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a listener");
     let (network, server) = network(listener.local_addr().expect("bound"));
     let upstream = async {
-        // Three in a row are closed with two queries on them: from now on each query has its own connection.
-        for _ in 0..3 {
-            let (mut shared, _) = listener.accept().await.expect("a connection");
-            for _ in 0..2 {
-                next_query(&mut shared).await.expect("a query");
-            }
-        }
+        close_three(&listener).await;
         let mut held = Vec::new();
         while let Ok((stream, _)) = listener.accept().await {
             held.push(stream);
@@ -235,12 +239,7 @@ async fn connections_for_one_query_that_are_closed_at_once_are_opened_after_paus
     let listener = listener.expect("a listener");
     let (network, server) = network(listener.local_addr().expect("bound"));
     let upstream = async {
-        for _ in 0..3 {
-            let (mut shared, _) = listener.accept().await.expect("a connection");
-            for _ in 0..2 {
-                next_query(&mut shared).await.expect("a query");
-            }
-        }
+        close_three(&listener).await;
         while let Ok((stream, _)) = listener.accept().await {
             drop(stream);
         }
